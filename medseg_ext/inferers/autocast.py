@@ -1,0 +1,57 @@
+"""The plain forward pass in mixed precision on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+
+
+def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where it pays: on GPUs that have it and on processors with bfloat16 instructions.
+
+    MONAI's engines autocast on CUDA alone.
+    """
+    if not enabled:
+        return nullcontext()
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    # without the instructions oneDNN emulates bfloat16, slower than float32
+    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_instructions():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+def _has_bf16_instructions() -> bool:
+    try:
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    except AttributeError:  # these are private names of torch: without them stay in float32
+        return False
+
+
+class AutocastInferer(Inferer):
+    """Call the network once in mixed precision and channels-last memory, and return float32.
+
+    Args:
+        amp: use bfloat16 (or float16 on GPUs without it) where the device is faster with it.
+
+    Shapes: whatever the network maps, (B, C, H, W) or (B, C, H, W, D).
+    """
+
+    def __init__(self, amp: bool = True) -> None:
+        self.amp = amp
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Run ``network(inputs, *args, **kwargs)``."""
+        if isinstance(inputs, MetaTensor):  # its bookkeeping costs time in every layer
+            inputs = inputs.as_tensor()
+        layout = torch.channels_last if inputs.ndim == 4 else torch.channels_last_3d
+        inputs = inputs.contiguous(memory_format=layout)
+        with mixed_precision(inputs.device, self.amp):
+            return network(inputs, *args, **kwargs).float()

@@ -1,0 +1,112 @@
+"""Run a 2-D network, with or without neighbouring slices, over the slices of a volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch.nn import functional
+
+from medseg_ext.inferers.autocast import AutocastInferer
+from medseg_ext.transforms.neighbours import stack_neighbours
+from medseg_ext.transforms.normalize import head_box
+
+OUTSIDE_LOGIT = -20.0  # sigmoid of it is 2e-9: certainly background
+
+
+class SliceStackInferer(Inferer):
+    """Segment a volume slice by slice on the box of the head alone.
+
+    MONAI's ``SliceInferer`` sees one slice at a time and all of it; this one stacks neighbouring slices as channels,
+    leaves the air around the head out, and resamples slices whose matrix is far from the one trained on.
+
+    Args:
+        neighbours: slices on either side given to the network as further channels.
+        batch_size: slices a forward pass.
+        divisor: spatial sizes are padded with air up to a multiple of this, which the network asks for.
+        matrix: longer side of the slices that the network was trained on, pixels. Slices whose longer side differs by
+            more than ``tolerance`` are resampled in-plane to it, and their logits back.
+        tolerance: relative difference up to which the slices stay as they are.
+        margin: pixels of air kept around the head.
+        mirror: average the logits with those of the mirrored slice (along columns).
+        amp: see :class:`AutocastInferer`.
+
+    Shapes: inputs (B, C, H, W, D), normalised with air at each channel's smallest value; the network maps
+    (n, (2 * neighbours + 1) * C, h, w) to (n, K, h, w); the result is (B, K, H, W, D) float32 logits, and
+    ``OUTSIDE_LOGIT`` outside the head.
+    """
+
+    def __init__(
+        self,
+        neighbours: int = 1,
+        batch_size: int = 8,
+        divisor: int = 32,
+        matrix: int = 256,
+        tolerance: float = 0.25,
+        margin: int = 4,
+        mirror: bool = False,
+        amp: bool = True,
+    ) -> None:
+        self.neighbours = neighbours
+        self.batch_size = batch_size
+        self.divisor = divisor
+        self.matrix = matrix
+        self.tolerance = tolerance
+        self.margin = margin
+        self.mirror = mirror
+        self.forward = AutocastInferer(amp)
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Segment each volume of the batch by itself; the statistics of one never touch another's."""
+        with torch.no_grad():
+            volumes = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+            return torch.stack([self._volume(v, network, *args, **kwargs) for v in volumes])
+
+    def _volume(
+        self, volume: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        height, width, depth = volume.shape[1:]
+        slices = volume.permute(3, 0, 1, 2)  # (D, C, H, W)
+        ratio = self.matrix / max(height, width)
+        resample = abs(max(height, width) / self.matrix - 1.0) > self.tolerance
+        if resample:
+            size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+            slices = functional.interpolate(slices, size=size, mode="bilinear", antialias=ratio < 1)
+        box = self._box(slices)
+        logits = self._box_logits(slices[:, :, box[0], box[1]], network, *args, **kwargs)
+        full = logits.new_full((depth, logits.shape[1], *slices.shape[2:]), OUTSIDE_LOGIT)
+        full[:, :, box[0], box[1]] = logits
+        if resample:
+            full = functional.interpolate(full, size=(height, width), mode="bilinear")
+        return full.permute(1, 2, 3, 0)
+
+    def _box(self, slices: torch.Tensor) -> tuple[slice, slice]:
+        rows, columns = head_box(slices.transpose(0, 1), axes=(1, 2))
+        height, width = slices.shape[2:]
+        return (
+            slice(max(0, rows.start - self.margin), min(height, rows.stop + self.margin)),
+            slice(max(0, columns.start - self.margin), min(width, columns.stop + self.margin)),
+        )
+
+    def _box_logits(
+        self, slices: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        depth, channels, height, width = slices.shape
+        padded = [math.ceil(n / self.divisor) * self.divisor for n in (height, width)]
+        air = slices.amin(dim=(0, 2, 3)).view(1, channels, 1, 1)
+        canvas = air.expand(depth, channels, *padded).contiguous()
+        canvas[:, :, :height, :width] = slices
+        parts = []
+        for start in range(0, depth, self.batch_size):
+            batch = stack_neighbours(canvas, list(range(start, min(start + self.batch_size, depth))), self.neighbours)
+            logits = self.forward(batch, network, *args, **kwargs)
+            if self.mirror:
+                logits = (logits + self.forward(batch.flip(-1), network, *args, **kwargs).flip(-1)) / 2
+            parts.append(logits[:, :, :height, :width])
+        return torch.cat(parts)
+

@@ -1,0 +1,55 @@
+"""What lies in a folder, by kind of file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg_ext.errors import InputError
+from medseg_ext.layouts.sequences import NIFTI_SUFFIXES, PICTURE_SUFFIXES, split_suffix
+
+ALLOWED_FOLDER = (
+    "patients' folders of numbered PNG or TIFF slices, NIfTI files (a 4-D stack, or one a sequence), or an nnU-Net set"
+)
+
+
+@dataclass
+class Listing:
+    """Entries of one folder, sorted by name."""
+
+    pictures: list[Path] = field(default_factory=list)
+    niftis: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder; hidden files, such as the ``._*`` of macOS, and half-written ``*.part`` are no data.
+
+    Raises:
+        InputError: for a folder that is missing, unreadable or no folder.
+    """
+    listing = Listing()
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except FileNotFoundError as error:
+        raise InputError(folder, "no such folder", ALLOWED_FOLDER) from error
+    except NotADirectoryError as error:
+        raise InputError(folder, "a file", "a folder") from error
+    except OSError as error:
+        raise InputError(folder, f"an unreadable folder ({error.strerror or error})", "a readable folder") from error
+    for name, is_folder in found:
+        if name.startswith(".") or name == "__MACOSX" or name.endswith(".part"):
+            continue
+        suffix = split_suffix(name)[1]
+        if is_folder:
+            listing.folders.append(folder / name)
+        elif suffix in NIFTI_SUFFIXES:
+            listing.niftis.append(folder / name)
+        elif suffix in PICTURE_SUFFIXES:
+            listing.pictures.append(folder / name)
+        else:
+            listing.others.append(folder / name)
+    return listing

@@ -1,0 +1,121 @@
+"""Canonical names of MRI sequences, their aliases, and how file names carry them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from medseg_ext.errors import InputError
+
+CANONICAL = ("t1", "t1ce", "t2", "flair")
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "t1": ("t1", "t1n", "t1w", "t1pre", "t1wpre", "pre"),
+    "t1ce": ("t1ce", "t1c", "t1gd", "t1post", "t1wce", "t1wc", "t1wgd", "t1wpost", "post"),
+    "t2": ("t2", "t2w"),
+    "flair": ("flair", "t2f", "fla", "t2flair", "t2wflair"),
+}
+_NAMES = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
+# "pre" and "post" are everyday words: alone in a file's name they count only when nothing clearer is there.
+_WEAK = frozenset({"pre", "post"})
+_ALLOWED = "; ".join(f"{name} ({', '.join(a for a in aliases if a != name)})" for name, aliases in ALIASES.items())
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+PICTURE_SUFFIXES = (".tif", ".tiff", ".png")
+_SUFFIXES = (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)
+
+
+def canonical_sequence(name: str) -> str:
+    """The canonical name of a sequence.
+
+    Args:
+        name: any name in use, upper or lower case, with or without separators: ``T1Gd``, ``t2f``, ``T1-post``.
+
+    Raises:
+        InputError: for a name that is none of them.
+    """
+    key = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    if key not in _NAMES:
+        raise InputError("sequence name", repr(name), _ALLOWED)
+    return _NAMES[key]
+
+
+def canonical_channels(channels: Iterable[str], what: str = "channel order") -> tuple[str, ...]:
+    """A channel order in canonical names, each at most once.
+
+    Args:
+        channels: names in any spelling; one text may hold several separated by commas.
+        what: how the error names the value.
+
+    Raises:
+        InputError: for an unknown name, a name that occurs twice, or no name.
+    """
+    listed = channels.split(",") if isinstance(channels, str) else list(channels)
+    names = tuple(canonical_sequence(name) for name in listed)
+    if not names or len(set(names)) < len(names):
+        raise InputError(what, ", ".join(names) or "no names", f"each of {', '.join(CANONICAL)} at most once")
+    return names
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """File name without its suffix, and the suffix in lower case (``.nii.gz`` is one); '' for other kinds of file."""
+    lower = name.lower()
+    for suffix in _SUFFIXES:
+        if lower.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], suffix
+    return name, ""
+
+
+def _scan(stem: str) -> list[tuple[str, int, int]]:
+    """Sequences that a stem names, as (alias, start, end); neighbours such as ``t2_flair`` are one name."""
+    tokens = list(re.finditer(r"[A-Za-z0-9]+", stem))
+    hits: list[tuple[str, int, int]] = []
+    i = 0
+    while i < len(tokens):
+        single = tokens[i].group().lower()
+        pair = single + tokens[i + 1].group().lower() if i + 1 < len(tokens) else ""
+        # A pair counts only behind a sequence of its own, or "t" + "1" in a patient's name would make one.
+        if single in _NAMES and pair in _NAMES:
+            hits.append((pair, tokens[i].start(), tokens[i + 1].end()))
+            i += 2
+            continue
+        if single in _NAMES:
+            hits.append((single, tokens[i].start(), tokens[i].end()))
+        i += 1
+    if any(alias not in _WEAK for alias, _, _ in hits):
+        hits = [hit for hit in hits if hit[0] not in _WEAK]
+    return hits
+
+
+def sequences_in(stem: str) -> set[str]:
+    """Canonical names of the sequences that a file's stem mentions."""
+    return {_NAMES[alias] for alias, _, _ in _scan(stem)}
+
+
+def without_sequence(stem: str) -> str:
+    """A file's stem without the parts that name a sequence: what the files of one study or slice have in common."""
+    for _, start, end in reversed(_scan(stem)):
+        before, after = stem[:start], stem[end:]
+        stem = before.rstrip("_-. ") + after if before else after.lstrip("_-. ")
+    return stem
+
+
+def sequence_of_file(path: str | os.PathLike[str], siblings: Sequence[str] = ()) -> str:
+    """The sequence that a file's name says it holds.
+
+    Args:
+        path: such as ``case_flair.nii.gz``, ``case-t2f.nii.gz``, ``x_T1Gd.nii``.
+        siblings: names of the files beside it, listed in the error.
+
+    Raises:
+        InputError: when the name says nothing, or several things.
+    """
+    names = sequences_in(split_suffix(Path(path).name)[0])
+    if len(names) == 1:
+        return names.pop()
+    found = f"{' and '.join(sorted(names))} in the name" if names else "no sequence in the name"
+    if siblings:
+        found += f" (files: {', '.join(siblings)})"
+    raise InputError(path, found, f"one of {_ALLOWED}")

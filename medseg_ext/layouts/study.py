@@ -1,0 +1,88 @@
+"""What a reader finds (`Study`) and what it loads (`LoadedStudy`)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medseg_ext.errors import InputError
+
+MaskMode = Literal["required", "optional", "ignore"]
+MASK_MODES: tuple[MaskMode, ...] = ("required", "optional", "ignore")
+
+#: Channels asked for unless told otherwise, and the order in which an RGB slice of the LGG set holds them.
+LGG_CHANNELS = ("t1", "flair", "t1ce")
+
+
+class PatientError(InputError):
+    """Bad input that concerns one patient of a batch.
+
+    Args:
+        path: the file or folder at fault.
+        found: what is there.
+        allowed: what would have been right.
+        patient: the patient's name, so that an error can be told from those of patients nobody asked for.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], found: str, allowed: str, patient: str = "") -> None:
+        super().__init__(path, found, allowed)
+        self.patient = patient
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[object, ...]]:  # type: ignore[override]
+        return type(self), (self.path, self.found, self.allowed, self.patient)
+
+    @classmethod
+    def of(cls, error: InputError, patient: str) -> PatientError:
+        """The same error with the patient's name."""
+        if isinstance(error, cls) and error.patient:
+            return error
+        return cls(error.path, error.found, error.allowed, patient)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The files of one patient.
+
+    Args:
+        patient: name that outputs and tables go by.
+        layout: ``kaggle``, ``slices``, ``nifti`` (one file a sequence), ``nifti-stack`` (one 4-D file) or ``nnunet``.
+        folder: where the files lie.
+        images: files in order: slices by number (with one grey file a sequence: slice by slice, the sequences of each
+            in the order of `sequences`); else one file a sequence, or the single stack.
+        masks: files in the same order, one a slice or one a study; empty without a mask.
+        sequences: canonical names of what the files hold; empty where the format leaves that to a named order (RGB
+            slices: `LGG_CHANNELS`; stacks and nnU-Net cases without ``dataset.json``: ``nifti_channel_order``).
+    """
+
+    patient: str
+    layout: str
+    folder: Path
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...] = ()
+    sequences: tuple[str, ...] = ()
+
+
+@dataclass
+class LoadedStudy:
+    """One patient's voxels in the canonical orientation.
+
+    Rows run anterior to posterior, columns patient right to left, slices inferior to superior (axcodes P, L, S).
+    Volumes may be views whose memory is not in C order.
+
+    Args:
+        study: the files it came from.
+        image: float32, shape (C, H, W, D), intensities as stored, channels as asked for.
+        mask: uint8 of 0 and 1, shape (H, W, D), or None.
+        spacing: distance of rows, columns and slices in mm, None where the format holds none.
+        affine: 4x4 from canonical voxel (row, column, slice) to the file's world in mm, None where there is none.
+    """
+
+    study: Study
+    image: np.ndarray
+    mask: np.ndarray | None = None
+    spacing: tuple[float, float, float] | None = None
+    affine: np.ndarray | None = None

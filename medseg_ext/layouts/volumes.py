@@ -1,0 +1,156 @@
+"""One NIfTI file: opened, checked, and brought to the canonical orientation."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from medseg_ext.errors import InputError
+from medseg_ext.layouts.orientation import (
+    canonical_affine,
+    carries_orientation,
+    reorient,
+    to_canonical_transform,
+)
+
+ALLOWED_VOLUME = "a readable NIfTI file"
+#: A header that promises more voxels than this is broken or hostile.
+MAX_VOXELS = 2**31
+_DAMAGED = (OSError, EOFError, ValueError, zlib.error, OverflowError, MemoryError, ImageFileError, HeaderDataError)
+_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+
+
+@dataclass
+class Volume:
+    """A NIfTI file's voxels as stored.
+
+    Args:
+        path: the file.
+        data: float32, shape (X, Y, Z), or (X, Y, Z, C) for a stack.
+        affine: 4x4 to the file's world, in mm.
+        oriented: whether the affine says how the head lies.
+    """
+
+    path: Path
+    data: np.ndarray
+    affine: np.ndarray
+    oriented: bool
+
+    def transform(self) -> np.ndarray:
+        """Flips and swaps to the canonical orientation."""
+        return to_canonical_transform(self.affine if self.oriented else None)
+
+    def canonical(self, transform: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels and affine in the canonical orientation, by the file's own transform unless another is given."""
+        transform = self.transform() if transform is None else transform
+        return reorient(self.data, transform), canonical_affine(self.affine, transform, self.data.shape)
+
+
+def open_volume(path: Path) -> nibabel.Nifti1Image:
+    """Open a NIfTI file without reading its voxels.
+
+    Raises:
+        InputError: for a file that is missing, damaged or no NIfTI, or whose header cannot be right.
+    """
+    try:
+        image = nibabel.load(path)
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file", ALLOWED_VOLUME) from error
+    except PermissionError as error:
+        raise InputError(path, "an unreadable file (Permission denied)", ALLOWED_VOLUME) from error
+    except (ImageFileError, *_DAMAGED) as error:
+        raise InputError(path, "not a NIfTI file, or a truncated one", ALLOWED_VOLUME) from error
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise InputError(path, f"a file of type {type(image).__name__}", ALLOWED_VOLUME)
+    shape = image.shape
+    if not shape or min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
+        raise InputError(path, f"a volume of {shape_text(shape)}", f"1 to {MAX_VOXELS} voxels")
+    return image
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape the way people write it."""
+    return "x".join(map(str, shape)) or "no size"
+
+
+def world_affine(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, bool]:
+    """A file's affine in mm, and whether it says how the head lies.
+
+    Raises:
+        InputError: for an affine that is not finite or flattens space.
+    """
+    affine = np.array(image.affine, float)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise InputError(path, "an affine that is not invertible", "an orientation and spacing, or none")
+    # Without a code for either form nibabel makes up an affine that flips and centres the array.
+    coded = bool(image.header["sform_code"] or image.header["qform_code"])
+    affine[:3] *= _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
+    return affine, coded and carries_orientation(affine)
+
+
+def stack_axis(shape: tuple[int, ...], channels: int) -> int | None:
+    """Which axis of a file's shape holds the channels, None where none fits.
+
+    Last, (X, Y, Z, C), is the rule; (X, Y, Z, 1, C) is how vector images are stored, and (C, X, Y, Z) is taken where
+    the last axis does not fit.
+    """
+    if len(shape) == 5 and shape[3] == 1 and shape[4] == channels:
+        return 4
+    if len(shape) != 4:
+        return None
+    if shape[3] == channels:
+        return 3
+    return 0 if shape[0] == channels else None
+
+
+def is_stack_shape(shape: tuple[int, ...]) -> bool:
+    """Whether a file holds more than one volume."""
+    return math.prod(shape[3:]) > 1
+
+
+def read_volume(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
+    """Read a NIfTI file.
+
+    Args:
+        path: the file.
+        channels: what a stack holds, in order; None for a single volume.
+
+    Raises:
+        InputError: for a damaged file, numbers that are not real and finite, or another number of channels.
+    """
+    image = open_volume(path)
+    affine, oriented = world_affine(image, path)
+    shape = image.shape
+    if image.get_data_dtype().kind not in "biuf":
+        raise InputError(path, f"voxels of type {image.get_data_dtype()}", "integers or real numbers")
+    if channels is None:
+        if len(shape) < 3 or is_stack_shape(shape):
+            raise InputError(path, f"a volume of {shape_text(shape)}", "3-D, as the name says it holds one thing")
+        axis = None
+    else:
+        axis = stack_axis(shape, len(channels))
+        if axis is None:
+            count = f"{math.prod(shape[3:])} channel{'s' if is_stack_shape(shape) else ''} ({shape_text(shape)})"
+            raise InputError(path, count, f"{len(channels)} ({', '.join(channels)}) on the last axis of four")
+    try:
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except PermissionError as error:
+        raise InputError(path, "an unreadable file (Permission denied)", ALLOWED_VOLUME) from error
+    except _DAMAGED as error:
+        raise InputError(path, "a truncated or damaged NIfTI file", ALLOWED_VOLUME) from error
+    bad = data.size - int(np.count_nonzero(np.isfinite(data)))
+    if bad:
+        raise InputError(path, f"NaN or infinite values in {bad} voxels", "finite intensities")
+    data = data.reshape(shape[:3]) if axis is None else np.moveaxis(data, axis, -1).reshape(*_space(shape, axis), -1)
+    return Volume(path, data, affine, oriented)
+
+
+def _space(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    return shape[1:4] if axis == 0 else shape[:3]

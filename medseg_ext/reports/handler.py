@@ -1,0 +1,252 @@
+"""From an evaluator's patients to files a person reads."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from medseg_ext.metrics.patient import MEASURES, Row, patient_areas, patient_metrics, summarise
+from medseg_ext.metrics.volumes import as_array
+from medseg_ext.reports.overlays import ROLES, Snapshot, draw_overlay, file_name, take_snapshot, worst_median_best
+from medseg_ext.reports.summary import Picture, format_value, label_of, write_summary
+from medseg_ext.reports.tables import write_csv, write_json
+
+
+class StudyReportHandler:
+    """Measure every patient an evaluator yields; at the end write the tables, the pictures and the page.
+
+    Attach it to a MONAI evaluator that yields whole patients, after the post-processing that makes ``pred`` binary.  Of
+    each patient it keeps a row of numbers and a compressed crop of at most twelve slices.
+
+    With a truth it writes ``metrics.csv``, ``metrics.json``, ``overlays/`` of the worst, median and best patient by
+    Dice, and ``summary.html``.  Patients without a truth get areas, and volumes where the spacing is known; where no
+    patient has one the tables are ``measurements.csv`` and ``measurements.json``, and every patient has its picture.
+    No patient, no file.  Under several processes the first one gathers and writes.
+
+    Args:
+        output_dir: the folder for all of it; made when missing.
+        image_key: original image (C, H, W, D), not normalised, in the engine's output or batch.
+        label_key: truth (1, H, W, D), binary; may be missing or None.
+        prob_key: foreground probability (1, H, W, D); may be missing.
+        pred_key: prediction (1, H, W, D), binary.
+        patient_key: the patient's name.
+        spacing_key: (row, column, slice) in mm; may be missing or None.
+        flair_channel: the channel drawn.
+        overlays: draw pictures: of the three patients, or of ``"all"`` of them.
+        summary: write ``summary.html``.
+        title: heading of the page and of the printed table.
+        provenance: text by name that goes into the JSON and onto the page, see :func:`medseg_ext.reports.provenance`.
+        errors: failures to list on the page, read at the end, so it may fill while the engine runs.
+        note: a sentence below the page's heading.
+
+    Raises:
+        ValueError: while running, when a patient lacks the image or the prediction, or shapes do not fit.
+        InputError: while running, when a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        image_key: str = "image",
+        label_key: str = "label",
+        prob_key: str = "prob",
+        pred_key: str = "pred",
+        patient_key: str = "patient",
+        spacing_key: str = "spacing",
+        flair_channel: int = 1,
+        overlays: bool | str = True,
+        summary: bool = True,
+        title: str = "Segmentation report",
+        provenance: Mapping[str, Any] | None = None,
+        errors: Iterable[BaseException | str] = (),
+        note: str = "",
+    ) -> None:
+        if overlays not in {True, False, "all"}:
+            raise ValueError(f"overlays: found {overlays!r}, allowed True, False or 'all'")
+        self.output_dir = Path(output_dir)
+        self.image_key, self.label_key, self.prob_key, self.pred_key = image_key, label_key, prob_key, pred_key
+        self.patient_key, self.spacing_key = patient_key, spacing_key
+        self.flair_channel, self.overlays, self.summary = flair_channel, overlays, summary
+        self.title, self.provenance, self.errors, self.note = title, dict(provenance or {}), errors, note
+        self._patients: list[tuple[Row, Snapshot | None]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Forget an earlier run."""
+        self._patients.clear()
+
+    def collect(self, engine: Engine) -> None:
+        """Measure the patients of one iteration."""
+        for item in _items(engine.state.batch, engine.state.output):
+            self.add(item)
+
+    def add(self, item: Mapping[str, Any]) -> Row:
+        """Measure one patient.
+
+        Args:
+            item: its data under the keys named above.
+
+        Returns:
+            The row, ``patient`` first.
+        """
+        image, pred = as_array(self._required(item, self.image_key)), _volume(self._required(item, self.pred_key))
+        truth, probability = _volume(item.get(self.label_key)), _volume(item.get(self.prob_key))
+        spacing = item.get(self.spacing_key)
+        spacing = None if spacing is None else tuple(float(step) for step in spacing)
+        row: Row = {"patient": self._name(item)}
+        if truth is None:
+            row |= patient_areas(pred, spacing)
+            caption = f"predicted {_size(row, 'predicted_')}"
+        else:
+            row |= patient_metrics(pred, truth, probability, image, spacing)
+            caption = f"Dice {row['dice']:.3f}, truth {_size(row, '')}, predicted {_size(row, 'predicted_')}"
+        snapshot = None
+        if self.overlays:
+            snapshot = take_snapshot(
+                row["patient"], image, pred, truth, channel=self.flair_channel, spacing=spacing, caption=caption
+            )
+        self._patients.append((row, snapshot))
+        return row
+
+    def write(self, engine: Engine | None = None) -> None:
+        """Write everything and print the aggregate and where it lies."""
+        patients = _gathered(self._patients)
+        if not patients:
+            return
+        patients.sort(key=lambda patient: _natural(patient[0]["patient"]))
+        rows = [row for row, _ in patients]
+        aggregate = summarise(rows)
+        stem = "metrics" if aggregate["scored"] else "measurements"
+        protocols = {name: measure.protocol for name, measure in MEASURES.items() if name in aggregate}
+        write_csv(rows, self.output_dir / f"{stem}.csv")
+        write_json(
+            {**aggregate, "protocols": protocols, "provenance": self.provenance}, self.output_dir / f"{stem}.json"
+        )
+        pictures = self._draw(patients)
+        last = self.output_dir / f"{stem}.json"
+        if self.summary:
+            last = write_summary(
+                self.output_dir / "summary.html",
+                title=self.title,
+                rows=rows,
+                aggregate=aggregate,
+                pictures=pictures,
+                provenance=self.provenance,
+                errors=self.errors,
+                note=self.note,
+            )
+        _print_table(self.title, aggregate)
+        print(last.resolve(), flush=True)
+
+    def _draw(self, patients: list[tuple[Row, Snapshot | None]]) -> list[Picture]:
+        snapshots = [snapshot for _, snapshot in patients]
+        roles = {
+            index: role
+            for role, index in worst_median_best([row.get("dice", float("nan")) for row, _ in patients]).items()
+        }
+        chosen = list(roles)
+        if self.overlays == "all" or not roles:
+            chosen += [index for index in range(len(patients)) if index not in roles]
+        folder = self.output_dir / "overlays"
+        if roles and self.overlays:  # an earlier run's worst patient is not this one's
+            for stale in (path for role in ROLES for path in folder.glob(f"{role}_*.png")):
+                stale.unlink()
+        pictures = []
+        for index in chosen:
+            snapshot = snapshots[index]
+            if snapshot is None:
+                continue
+            role, caption = roles.get(index, ""), f"{snapshot.patient}: {snapshot.caption}"
+            name = "_".join(part for part in (role, file_name(snapshot.patient)) if part)
+            path = draw_overlay(snapshot, folder / f"{name}.png")
+            pictures.append(Picture(path, f"{role.capitalize()} patient, {caption}" if role else caption))
+        return pictures
+
+    def _required(self, item: Mapping[str, Any], key: str) -> Any:
+        if item.get(key) is None:
+            raise ValueError(f"{key}: found none among {', '.join(sorted(map(str, item)))}, allowed an array")
+        return item[key]
+
+    def _name(self, item: Mapping[str, Any]) -> str:
+        name = item.get(self.patient_key)
+        if isinstance(name, (list, tuple)) and len(name) == 1:  # as a collated batch of one leaves it
+            name = name[0]
+        return f"patient_{len(self._patients) + 1}" if name is None else str(name)
+
+
+def _items(batch: Any, output: Any) -> Iterator[dict[str, Any]]:
+    """One mapping a patient, of batch and output together; the output counts where both have a key."""
+    if isinstance(output, Mapping):
+        output = [output]
+    if isinstance(batch, Mapping) or batch is None:
+        batch = [batch]
+    for index, one in enumerate(output):
+        beside = batch[index] if index < len(batch) else None
+        yield {**(beside if isinstance(beside, Mapping) else {}), **one}
+
+
+def _volume(array: Any) -> Any:
+    """(1, H, W, D) as (H, W, D)."""
+    if array is None:
+        return None
+    volume = as_array(array)
+    return volume[0] if volume.ndim == 4 and volume.shape[0] == 1 else volume
+
+
+def _size(row: Row, prefix: str) -> str:
+    volume = row.get(f"{prefix}volume_ml")
+    return f"{row[f'{prefix}area_px']:,} px" if volume is None else f"{volume:.1f} ml"
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort ``p2`` before ``p10``."""
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _gathered(patients: list[tuple[Row, Snapshot | None]]) -> list[tuple[Row, Snapshot | None]]:
+    """The patients of all processes on the first one, none elsewhere."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return list(patients)
+    everybody: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everybody, patients)
+    if distributed.get_rank() != 0:
+        return []
+    # a distributed sampler repeats patients to give every process as many
+    by_name = {row["patient"]: (row, snapshot) for part in everybody for row, snapshot in part}
+    return list(by_name.values())
+
+
+def _print_table(title: str, aggregate: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    count = aggregate["patients"]
+    table = Table(title=Text(f"{title}: {count} patient{'' if count == 1 else 's'}"), title_justify="left")
+    table.add_column("")
+    for heading in ("mean", "median", "95 % CI"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in MEASURES:
+        if name in aggregate and name != "n_slices":
+            estimate = aggregate[name]
+            low, high = (format_value(name, bound) for bound in estimate["ci95"])
+            table.add_row(
+                Text(label_of(name)),  # as text, or the unit's brackets are taken for markup
+                format_value(name, estimate["mean"]),
+                format_value(name, estimate["median"]),
+                f"{low} – {high}",
+            )
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,107 @@
+"""Where a number comes from: weights, versions, revision, processor, command, date."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGES = ("medseg-ext", "monai", "torch", "numpy", "scipy", "scikit-image", "nibabel")
+
+#: The processor features on which the speed of these networks depends.
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
+
+
+def provenance(
+    weights: str | os.PathLike[str] | None = None,
+    bundle: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> dict[str, str]:
+    """What has to stand beside a result so that it can be had again.
+
+    Args:
+        weights: checkpoint file, named by its SHA-256.
+        bundle: name and version of the bundle, as ``lgg_2d_segmentation 0.1.0``.
+        folder: a folder of the working tree whose git revision counts; that of this package when None.
+
+    Returns:
+        Text by name: ``bundle``, ``weights``, ``weights_sha256``, ``command``, ``date`` (with its offset from UTC),
+        ``revision``, ``python``, ``packages``, ``processor``, ``platform``.  What cannot be found out is left out.
+    """
+    entries = {
+        "bundle": bundle,
+        "weights": None if weights is None else Path(weights).name,
+        "weights_sha256": None if weights is None or not Path(weights).is_file() else sha256(weights),
+        "command": command_line(),
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "revision": git_revision(folder or Path(__file__).parent),
+        "python": platform.python_version(),
+        "packages": ", ".join(f"{name} {version}" for name, version in package_versions().items()),
+        "processor": processor(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+    return {name: value for name, value in entries.items() if value}
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Installed versions by distribution name; what is not installed is left out."""
+    return {name: found.version for name in names for found in importlib.metadata.distributions(name=name)}
+
+
+def git_revision(folder: str | os.PathLike[str]) -> str | None:
+    """Short revision of the working tree around ``folder``, ``+changes`` where files differ; None outside of git."""
+    try:
+        shown = subprocess.run(
+            ["git", "-C", os.fspath(folder), "describe", "--always", "--dirty=+changes", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return shown.stdout.strip() or None if shown.returncode == 0 else None
+
+
+def processor() -> str | None:
+    """The processor's name, its cores for this process, and the features that decide speed (Linux; elsewhere less)."""
+    name, flags = platform.processor() or platform.machine(), set()
+    cpuinfo = Path("/proc/cpuinfo")
+    try:
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            elif key.strip() == "flags":
+                flags = set(value.split())
+                break
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [name, f"{cores} cores", " ".join(flag for flag in _FLAGS if flag in flags)]
+    return ", ".join(part for part in parts if part) or None
+
+
+def command_line() -> str:
+    """The command that started this process, as it would be typed."""
+    return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])

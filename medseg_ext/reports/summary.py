@@ -1,0 +1,252 @@
+"""The one page a person opens first: ``summary.html``, one file, readable on a phone, no network needed."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from medseg_ext.metrics.patient import MEASURES
+from medseg_ext.reports.files import write_atomically
+
+DISCLAIMER = "Research use only. Not for clinical use."
+#: Pictures beyond this many bytes together are linked to instead of embedded, or the page opens slowly.
+_EMBED_BYTES = 12_000_000
+_HEADLINE = ("dice", "dice_reference_protocol", "iou", "hd95_px")
+_PROVENANCE_LABELS = {
+    "bundle": "Bundle",
+    "weights": "Weights",
+    "weights_sha256": "Weights, SHA-256",
+    "command": "Command",
+    "date": "Date",
+    "revision": "Revision",
+    "python": "Python",
+    "packages": "Packages",
+    "processor": "Processor",
+    "platform": "Platform",
+}
+
+
+class Picture(NamedTuple):
+    """A PNG file and what is said below it."""
+
+    path: Path
+    caption: str
+
+
+def write_summary(
+    path: Path,
+    *,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    aggregate: Mapping[str, Any],
+    pictures: Sequence[Picture] = (),
+    provenance: Mapping[str, Any] | None = None,
+    errors: Iterable[BaseException | str] = (),
+    note: str = "",
+) -> Path:
+    """Write the page.
+
+    Args:
+        path: the HTML file.
+        title: heading.
+        rows: one a patient, with ``patient`` and any of :data:`~medseg_ext.metrics.MEASURES`; without a truth the page
+            holds areas and volumes alone.
+        aggregate: from :func:`~medseg_ext.metrics.summarise`.
+        pictures: overlays, in the order in which they are shown.  Embedded, or linked to relative to the page where
+            they come to more than 12 MB.
+        provenance: text by name, from :func:`~medseg_ext.reports.provenance`; other names are shown as they are.
+        errors: patients that failed, with the line that was printed for them.
+        note: a sentence below the heading, as what data these are.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    embed = sum(picture.path.stat().st_size for picture in pictures) <= _EMBED_BYTES
+    failures = [" ".join(str(error).split()) for error in errors]
+    body = "\n".join(
+        part
+        for part in (
+            _header(title, note, len(rows), len(failures)),
+            _headline(aggregate),
+            _failures(failures),
+            _pictures(pictures, path.parent, embed),
+            _patients(rows),
+            _aggregate(aggregate),
+            _provenance(provenance or {}),
+            f"<footer>{DISCLAIMER}</footer>",
+        )
+        if part
+    )
+    page = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+    return write_atomically(path, page)
+
+
+def format_value(name: str, value: Any) -> str:
+    """A measure as the page and the printed table show it; a dash where it is not defined."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if name in {"area_px", "predicted_area_px", "n_slices"}:
+        return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{value:.2f}" if name in {"hd95_px", "volume_ml", "predicted_volume_ml"} else f"{value:.3f}"
+
+
+def label_of(name: str) -> str:
+    """A measure's label with its unit."""
+    measure = MEASURES[name]
+    return f"{measure.label} [{measure.unit}]" if measure.unit else measure.label
+
+
+def _escape(text: Any) -> str:
+    return html.escape(str(text), quote=True)
+
+
+def _header(title: str, note: str, patients: int, failed: int) -> str:
+    counts = f"{patients} patient{'' if patients == 1 else 's'}"
+    if failed:
+        counts += f', <span class="bad">{failed} failed</span>'
+    said = f"<p>{_escape(note)}</p>" if note else ""
+    return f'<header><h1>{_escape(title)}</h1><p class="sub">{counts} · {DISCLAIMER}</p>{said}</header>'
+
+
+def _headline(aggregate: Mapping[str, Any]) -> str:
+    names = [name for name in _HEADLINE if name in aggregate]
+    if not names:
+        names = [name for name in ("predicted_volume_ml", "predicted_area_px") if name in aggregate]
+    cards = []
+    for name in names:
+        estimate = aggregate[name]
+        low, high = (format_value(name, bound) for bound in estimate["ci95"])
+        cards.append(
+            f'<div class="card"><div class="what">{_escape(label_of(name))}</div>'
+            f'<div class="big">{format_value(name, estimate["mean"])}</div>'
+            f'<div class="small">mean; 95 % CI {low} to {high}<br>'
+            f"median {format_value(name, estimate['median'])}</div></div>"
+        )
+    return f'<section class="cards">{"".join(cards)}</section>' if cards else ""
+
+
+def _failures(failures: Sequence[str]) -> str:
+    if not failures:
+        return ""
+    items = "".join(f"<li>{_escape(failure)}</li>" for failure in failures)
+    return f'<section class="failures"><h2>Failed</h2><ul>{items}</ul><p>Nothing was written for these.</p></section>'
+
+
+def _pictures(pictures: Sequence[Picture], folder: Path, embed: bool) -> str:
+    figures = []
+    for picture in pictures:
+        if embed:
+            source = "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()
+        else:
+            source = quote(picture.path.relative_to(folder).as_posix())
+        caption = _escape(picture.caption)
+        figures.append(
+            f'<figure><img src="{source}" alt="{caption}" loading="lazy"><figcaption>{caption}</figcaption></figure>'
+        )
+    return f"<section><h2>Overlays</h2>{''.join(figures)}</section>" if figures else ""
+
+
+def _patients(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [name for name in MEASURES if any(name in row for row in rows)]
+    if not rows:
+        return ""
+    head = "".join(f'<th title="{_escape(MEASURES[name].protocol)}">{_escape(label_of(name))}</th>' for name in names)
+    lines = []
+    for row in rows:
+        cells = "".join(_cell(name, row.get(name)) for name in names)
+        lines.append(f'<tr><th scope="row">{_escape(row.get("patient", ""))}</th>{cells}</tr>')
+    return (
+        '<section><h2>Patients</h2><div class="scroll"><table>'
+        f"<thead><tr><th>Patient</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div></section>"
+    )
+
+
+def _cell(name: str, value: Any) -> str:
+    text = format_value(name, value)
+    if name in {"dice", "dice_reference_protocol"} and isinstance(value, float) and math.isfinite(value):
+        return f'<td class="bar" style="--part:{100 * min(max(value, 0.0), 1.0):.1f}%">{text}</td>'
+    return f"<td>{text}</td>"
+
+
+def _aggregate(aggregate: Mapping[str, Any]) -> str:
+    lines = []
+    for name, measure in MEASURES.items():
+        if name not in aggregate:
+            continue
+        estimate = aggregate[name]
+        low, high = (format_value(name, bound) for bound in estimate["ci95"])
+        lines.append(
+            f'<tr><th scope="row">{_escape(label_of(name))}</th><td>{format_value(name, estimate["mean"])}</td>'
+            f"<td>{format_value(name, estimate['median'])}</td><td>{low} to {high}</td><td>{estimate['n']}</td>"
+            f'<td class="protocol">{_escape(measure.protocol)}</td></tr>'
+        )
+    if not lines:
+        return ""
+    counts = ""
+    if aggregate.get("scored"):
+        counts = (
+            f"<p>{aggregate['scored']} patients with a truth, of which {aggregate['empty_truth']} empty; "
+            f"{aggregate['empty_prediction']} empty predictions. </p>"
+        )
+    return (
+        '<section><h2>All patients</h2><div class="scroll"><table><thead><tr><th>Measure</th><th>Mean</th>'
+        "<th>Median</th><th>95 % CI of the mean</th><th>n</th><th>Protocol</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>{counts}"
+        "<p>Intervals: percentile bootstrap over patients.</p></section>"
+    )
+
+
+def _provenance(entries: Mapping[str, Any]) -> str:
+    if not entries:
+        return ""
+    lines = "".join(
+        f"<dt>{_escape(_PROVENANCE_LABELS.get(name, name))}</dt><dd>{_escape(value)}</dd>"
+        for name, value in entries.items()
+    )
+    return f"<section><h2>How this came about</h2><dl>{lines}</dl></section>"
+
+
+_CSS = """
+:root{color-scheme:light dark;--ink:#1b2129;--soft:#5b6673;--line:#dde2e8;--page:#f5f7f9;--panel:#fff;
+--bar:#cfeadf;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6eaee;--soft:#9aa5b1;--line:#333c46;--page:#14181d;--panel:#1c2229;
+--bar:#1f4a3b;--bad:#ff8a80}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:70rem;margin:0 auto;padding:1.25rem 1rem 3rem}
+h1{font-size:1.6rem;line-height:1.2;margin:.5rem 0 .2rem;overflow-wrap:anywhere}
+h2{font-size:1.1rem;margin:2rem 0 .6rem}
+.sub,.small,figcaption,footer,.protocol,section>p{color:var(--soft);font-size:.88rem}
+.sub{margin:0}.bad{color:var(--bad)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem;margin-top:1.25rem}
+.card,figure,.scroll,dl,.failures{background:var(--panel);border:1px solid var(--line);border-radius:.6rem}
+.card{padding:.8rem 1rem}.what{font-size:.9rem}.big{font-size:2rem;font-weight:650;line-height:1.25}
+.failures{margin-top:1.25rem;padding:.2rem 1.2rem .6rem;border-color:var(--bad)}
+.failures h2{margin-top:.8rem;color:var(--bad)}.failures li{overflow-wrap:anywhere}
+figure{margin:0 0 1rem;overflow:hidden}img{display:block;width:100%;height:auto;background:#000}
+figcaption{padding:.5rem .8rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.4rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
+thead th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;min-width:4.5rem}
+th:first-child{text-align:left;position:sticky;left:0;background:var(--panel);font-weight:500}
+tbody th:first-child{white-space:normal;overflow-wrap:anywhere;min-width:7rem}
+tbody tr:last-child>*{border-bottom:0}
+.bar{background:linear-gradient(90deg,var(--bar) var(--part),transparent var(--part))}
+td.protocol,thead th:last-child:nth-child(6){text-align:left;white-space:normal;min-width:16rem}
+dl{margin:0;padding:.8rem 1rem;display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;font-size:.88rem}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+footer{margin-top:2rem;text-align:center}
+@media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
+@media print{body{background:#fff}}
+"""

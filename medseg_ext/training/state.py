@@ -1,0 +1,123 @@
+"""Save all of a training's state at every epoch, continue from it, and keep the best weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from medseg_ext.errors import InputError
+from medseg_ext.files import write_beside
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingState:
+    """Make a training survive being killed at any moment, with the same final result.
+
+    MONAI's ``CheckpointSaver`` and ``CheckpointLoader`` forget the best value across a restart, so that a worse epoch
+    can replace the best weights; this handler keeps both in one file, written beside and renamed.
+
+    At the end of each epoch, after validation (attach it after the ``ValidationHandler``), it writes
+    ``<output_dir>/model_best.pt`` (a bare state dict) when the metric rose, ``<output_dir>/model_last.pt`` at the end of
+    the training and ``<output_dir>/training_state.pt`` always. When the trainer starts and that last file is there, it
+    continues from it.
+
+    Args:
+        output_dir: folder of the three files.
+        network: its weights are the result, often an averaged copy of the network that trains.
+        objects: everything else with a ``state_dict``: the trained network, optimizer, schedule.
+        evaluator: its ``state.metrics[metric]`` chooses the best epoch; None keeps the last weights only.
+        metric: name of the metric, higher is better.
+        resume: continue from an existing file; False refuses to overwrite one.
+        interval: epochs between validations: other epochs have no new metric.
+
+    Raises:
+        InputError: the file is of another training (other network, other objects) or damaged.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        network: torch.nn.Module,
+        objects: Mapping[str, Any],
+        evaluator: Engine | None = None,
+        metric: str = "val_mean_dice",
+        resume: bool = True,
+        interval: int = 1,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.network = network
+        self.objects = dict(objects)
+        self.evaluator = evaluator
+        self.metric = metric
+        self.resume = resume
+        self.interval = interval
+        self.best: float | None = None
+        self.best_epoch = 0
+
+    @property
+    def path(self) -> Path:
+        """The file that a restart continues from."""
+        return self.folder / "training_state.pt"
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def load(self, engine: Engine) -> None:
+        """Continue from the saved state where there is one."""
+        if not self.path.exists():
+            return
+        if not self.resume:
+            raise InputError(self.path, "the state of an earlier training", "an empty output folder, or resume true")
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if set(state["objects"]) != set(self.objects):
+                raise KeyError(f"{sorted(state['objects'])} instead of {sorted(self.objects)}")
+            self.network.load_state_dict(state["network"])
+            for name, item in self.objects.items():
+                item.load_state_dict(state["objects"][name])
+            torch.set_rng_state(state["rng"])
+        except Exception as error:  # torch.load raises anything from EOFError to RuntimeError
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(self.path, f"no state of this training ({reason})", "the file this training wrote") from error
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        logger.info("continuing after epoch %d of %s", state["epoch"], self.path)
+
+    def save(self, engine: Engine) -> None:
+        """Write the state, and the weights where they are the best so far."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.evaluator is not None and engine.state.epoch % self.interval == 0:
+            value = self.evaluator.state.metrics.get(self.metric)
+            if value is not None and (self.best is None or value > self.best):
+                self.best, self.best_epoch = float(value), engine.state.epoch
+                self._write(self.network.state_dict(), "model_best.pt")
+        state = {
+            "network": self.network.state_dict(),
+            "objects": {name: item.state_dict() for name, item in self.objects.items()},
+            "rng": torch.get_rng_state(),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+        }
+        self._write(state, self.path.name)
+
+    def finish(self, engine: Engine) -> None:
+        """Write the last weights and say what was best."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(self.network.state_dict(), "model_last.pt")
+        if self.best is not None:
+            logger.info("best %s %.4f at epoch %d: %s", self.metric, self.best, self.best_epoch, self.folder / "model_best.pt")
+
+    def _write(self, content: Any, name: str) -> None:
+        with write_beside(self.folder / name) as part:
+            torch.save(content, part)

@@ -1,0 +1,30 @@
+"""What went wrong in a batch whose other patients went on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from medseg_ext.errors import InputError, print_error
+
+
+class Failures:
+    """Print each failure as it comes, remember it, and tell the exit status in the end."""
+
+    def __init__(self, errors: Iterable[InputError] = ()) -> None:
+        self._errors: list[InputError] = []
+        self.patients: set[str] = set()
+        for error in errors:
+            self.add(error, getattr(error, "patient", ""))
+
+    def add(self, error: InputError, patient: str = "") -> None:
+        """Record and print one failure."""
+        self._errors.append(error)
+        if patient:
+            self.patients.add(patient)
+        print_error(error)
+
+    def __iter__(self) -> Iterator[InputError]:
+        return iter(self._errors)
+
+    def __len__(self) -> int:
+        return len(self._errors)

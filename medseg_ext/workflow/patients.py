@@ -1,0 +1,148 @@
+"""Which patients train, validate, are evaluated or segmented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg_ext.errors import InputError
+from medseg_ext.layouts import (
+    Study,
+    check_output_dir,
+    find_studies,
+    kfold,
+    read_split,
+    seeded_split,
+    select,
+)
+from medseg_ext.layouts.splits import choose_patients
+from medseg_ext.workflow.failures import Failures
+from medseg_ext.workflow.run import one_line_errors
+
+Item = dict[str, Any]
+
+
+def as_items(studies: Sequence[Study], labels: bool) -> list[Item]:
+    """Dictionaries for a MONAI pipeline that starts with ``LoadStudyd``."""
+    return [
+        {"image": study, "patient": study.patient} | ({"label": study} if labels else {}) for study in studies
+    ]
+
+
+class TrainingPatients:
+    """The training and the validation patients of a folder.
+
+    With a split file its ``train`` and ``val``; with ``folds`` the patients of both in k folds, of which ``fold``
+    validates; without a file a seeded split, written to ``<output_dir>/split.json`` and said so. Any patient that
+    cannot be used ends the training: one that silently lacks patients is another training.
+
+    Args:
+        dataset_dir: folder in any layout.
+        split_file: JSON with ``train`` and ``val``; empty for one's own data without a split.
+        folds: number of folds, 0 for none. fold: which one validates, from 0.
+        seed: of the split or the folds.
+        channel_order: sequences wanted.
+        output_dir: where a drawn split is written.
+
+    Attributes:
+        train, validation: items for ``LoadStudyd``. names: patients by side.
+
+    Raises:
+        SystemExit: after one line an unusable file.
+    """
+
+    @one_line_errors
+    def __init__(
+        self,
+        dataset_dir: str | Path,
+        split_file: str | Path | None,
+        folds: int = 0,
+        fold: int = 0,
+        seed: int = 0,
+        channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
+        output_dir: str | Path = ".",
+    ) -> None:
+        studies, errors = find_studies(dataset_dir, channel_order=channel_order, masks="required")
+        if split_file:
+            split = read_split(split_file)
+            source: str | Path = split_file
+            for side in ("train", "val"):
+                if side not in split:
+                    raise InputError(split_file, f"no split {side!r}", "train and val")
+        else:
+            source = Path(output_dir) / "split.json"
+            split = seeded_split([study.patient for study in studies], seed=seed, path=source)
+            print(f"no split file: drew one by patient with seed {seed}, written to {source}", flush=True)
+        if folds:
+            split = kfold([*split["train"], *split["val"]], folds, fold, seed)
+        self.names = {side: list(split[side]) for side in ("train", "val")}
+        sides = []
+        problems: list[InputError] = []
+        for side in ("train", "val"):
+            chosen, wrong = choose_patients(studies, split, side, errors=errors, source=source)
+            sides.append(chosen)
+            problems += [error for error in wrong if error not in problems]
+        if problems:
+            Failures(problems)
+            raise SystemExit(1)
+        self.train, self.validation = (as_items(side, labels=True) for side in sides)
+
+
+class BatchPatients:
+    """The patients that an evaluation or an inference goes over.
+
+    Args:
+        dataset_dir: folder in any layout, or one file.
+        output_dir: must not be the input folder or lie in it.
+        split_file: read unless ``split`` is ``all``.
+        split: name of a split, or ``all`` for every patient found.
+        labels: masks are needed (evaluation) or left alone (inference).
+        channel_order: sequences wanted. nifti_channel_order: what the channels of a 4-D NIfTI hold; it is printed.
+
+    Attributes:
+        studies: the usable ones. items: for ``LoadStudyd``. failures: those that are not, already printed.
+
+    Raises:
+        SystemExit: after one line, when nothing can be done at all.
+    """
+
+    @one_line_errors
+    def __init__(
+        self,
+        dataset_dir: str | Path,
+        output_dir: str | Path,
+        split_file: str | Path | None = None,
+        split: str = "all",
+        labels: bool = False,
+        channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
+        nifti_channel_order: Sequence[str] | None = None,
+    ) -> None:
+        check_output_dir(output_dir, dataset_dir)
+        check_writable(output_dir)
+        studies, errors = find_studies(
+            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore"
+        )
+        self.studies, wrong = select(studies, split_file, split, errors=errors)
+        self.failures = Failures(wrong)
+        if any(study.layout == "nifti-stack" for study in self.studies):
+            print(f"channels of 4-D NIfTI files: {', '.join(nifti_channel_order or channel_order)}", flush=True)
+        if not self.studies:
+            raise SystemExit(1)
+        self.items = as_items(self.studies, labels)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make an output folder and try it, before hours of work.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    target = Path(folder)
+    probe = target / ".part-writable"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(target, error.strerror or str(error), "a writable folder") from error

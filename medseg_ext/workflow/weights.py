@@ -1,0 +1,49 @@
+"""Load a state dict whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from medseg_ext.errors import InputError
+from medseg_ext.workflow.run import one_line_errors
+
+
+@one_line_errors
+def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+    """Fill ``network`` from a bare state dict.
+
+    Args:
+        network: every one of its parameters and buffers must be in the file, with its shape, and nothing else.
+        path: a file that ``torch.save`` wrote from a state dict; read without executing anything it holds. Floating
+            point values may be of another precision.
+
+    Returns:
+        the network.
+
+    Raises:
+        SystemExit: with one line that names the file, when it is absent, damaged, or of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "no file", "the weights of this network")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - damaged files make torch.load raise nearly anything
+        raise InputError(path, f"no readable weights ({type(error).__name__})", "a state dict saved by torch") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(path, "something other than a bare state dict", "names with tensors, nothing around them")
+    wanted = network.state_dict()
+    missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
+    other = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
+    if missing or surplus or other:
+        example = sorted(other or missing or surplus)[0]
+        raise InputError(
+            path,
+            f"weights of another network ({len(missing)} tensors missing, {len(surplus)} unknown, {len(other)} of "
+            f"another shape, e.g. {example})",
+            f"the {len(wanted)} tensors of {type(network).__name__}",
+        )
+    network.load_state_dict(state)
+    return network
