@@ -109,4 +109,3 @@ class SliceStackInferer(Inferer):
                 logits = (logits + self.forward(batch.flip(-1), network, *args, **kwargs).flip(-1)) / 2
             parts.append(logits[:, :, :height, :width])
         return torch.cat(parts)
-

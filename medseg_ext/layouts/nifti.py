@@ -117,6 +117,8 @@ class _FolderFinder:
         """Files of unknown content beside a study may lie there; alone they are a study that cannot be read."""
         listed = ", ".join(path.name for path in files[:8]) + (", ..." if len(files) > 8 else "")
         by_sequence = any(study.sequences for study in self.studies)
+        if len(keys) == 1 and not self.studies:
+            return  # the study beside them has an error of its own
         for path in self.unknown:
             beside = (len(keys) == 1 and by_sequence) or any(key and path.name.startswith(key) for key in keys)
             if beside:

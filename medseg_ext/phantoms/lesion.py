@@ -90,7 +90,7 @@ def grow_lesion(plan: LesionPlan, head: Head, voxel_ml: float, rng: np.random.Ge
     radii = r * rng.uniform(0.45, 0.95, (blobs, 3))
     rough, ragged = rng.uniform(0.14, 0.3), rng.uniform(0.6, 1.6)
     grey_cost, edge = rng.uniform(0.5, 5.0), rng.uniform(0.9, 2.2)
-    core_radii, core_shift = rng.uniform(0.75, 1.2, 3), rng.normal(0, 0.12 * r, 3)
+    core_radii, core_shift = rng.uniform(0.75, 1.2, 3).tolist(), rng.normal(0, 0.12 * r, 3).tolist()
     core_share, rim = rng.uniform(0.2, 0.5), rng.uniform(3.5, 6.5)
     rim_rough = rng.uniform(0.1, 0.4)
 
@@ -102,9 +102,9 @@ def grow_lesion(plan: LesionPlan, head: Head, voxel_ml: float, rng: np.random.Ge
     )
     y, x, z, tissue = head.y[box], head.x[box], head.z[box], head.tissue[box]
     front = np.full(len(box), 1e3, np.float32)
-    for offset, radius in zip(offsets, radii, strict=True):
+    for offset, radius in zip(offsets.tolist(), radii.tolist(), strict=True):
         p = [(a - c - o) / s for a, c, o, s in zip((y, x, z), plan.centre, offset, radius, strict=True)]
-        distance = (np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2) - 1) * float(radius.mean())
+        distance = (np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2) - 1) * (sum(radius) / 3)
         h = np.clip(0.5 + (distance - front) / (0.5 * r), 0, 1)
         front = distance + (front - distance) * h - 0.25 * r * h * (1 - h)
     warp, grain = coarse.at(y, x, z), fine.at(y, x, z)

@@ -23,9 +23,9 @@ class TrainingState:
     can replace the best weights; this handler keeps both in one file, written beside and renamed.
 
     At the end of each epoch, after validation (attach it after the ``ValidationHandler``), it writes
-    ``<output_dir>/model_best.pt`` (a bare state dict) when the metric rose, ``<output_dir>/model_last.pt`` at the end of
-    the training and ``<output_dir>/training_state.pt`` always. When the trainer starts and that last file is there, it
-    continues from it.
+    ``<output_dir>/model_best.pt`` (a bare state dict) when the metric rose, ``<output_dir>/model_last.pt`` at the end
+    of the training and ``<output_dir>/training_state.pt`` always. When the trainer starts and that last file is there,
+    it continues from it.
 
     Args:
         output_dir: folder of the three files.
@@ -87,7 +87,9 @@ class TrainingState:
             torch.set_rng_state(state["rng"])
         except Exception as error:  # torch.load raises anything from EOFError to RuntimeError
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(self.path, f"no state of this training ({reason})", "the file this training wrote") from error
+            raise InputError(
+                self.path, f"no state of this training ({reason})", "the file this training wrote"
+            ) from error
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         logger.info("continuing after epoch %d of %s", state["epoch"], self.path)
@@ -116,7 +118,9 @@ class TrainingState:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(self.network.state_dict(), "model_last.pt")
         if self.best is not None:
-            logger.info("best %s %.4f at epoch %d: %s", self.metric, self.best, self.best_epoch, self.folder / "model_best.pt")
+            logger.info(
+                "best %s %.4f at epoch %d: %s", self.metric, self.best, self.best_epoch, self.folder / "model_best.pt"
+            )
 
     def _write(self, content: Any, name: str) -> None:
         with write_beside(self.folder / name) as part:

@@ -111,5 +111,7 @@ class ToStoredOrientationd(MapTransform):
             volume = result[key]
             channels = [reorient(channel.cpu().numpy(), back) for channel in torch.as_tensor(volume)]
             turned = torch.from_numpy(np.ascontiguousarray(np.stack(channels)))
-            result[key] = MetaTensor(turned, affine=torch.as_tensor(np.asarray(data[self.ref_image].meta["original_affine"])))
+            result[key] = MetaTensor(
+                turned, affine=torch.as_tensor(np.asarray(data[self.ref_image].meta["original_affine"]))
+            )
         return result

@@ -25,9 +25,7 @@ Item = dict[str, Any]
 
 def as_items(studies: Sequence[Study], labels: bool) -> list[Item]:
     """Dictionaries for a MONAI pipeline that starts with ``LoadStudyd``."""
-    return [
-        {"image": study, "patient": study.patient} | ({"label": study} if labels else {}) for study in studies
-    ]
+    return [{"image": study, "patient": study.patient} | ({"label": study} if labels else {}) for study in studies]
 
 
 class TrainingPatients:

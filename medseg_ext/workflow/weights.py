@@ -30,15 +30,16 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
         raise InputError(path, "no file", "the weights of this network")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - damaged files make torch.load raise nearly anything
-        raise InputError(path, f"no readable weights ({type(error).__name__})", "a state dict saved by torch") from error
+    except Exception as error:  # damaged files make torch.load raise nearly anything
+        kind = type(error).__name__
+        raise InputError(path, f"no readable weights ({kind})", "a state dict saved by torch") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(path, "something other than a bare state dict", "names with tensors, nothing around them")
     wanted = network.state_dict()
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
     if missing or surplus or other:
-        example = sorted(other or missing or surplus)[0]
+        example = min(other or missing or surplus)
         raise InputError(
             path,
             f"weights of another network ({len(missing)} tensors missing, {len(surplus)} unknown, {len(other)} of "

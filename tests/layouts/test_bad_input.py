@@ -442,6 +442,13 @@ def test_nifti_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "good1_brain_mask.nii.gz: belongs to no images by its name, left alone" in notes
 
 
+def test_one_error_for_a_study_with_other_files_beside_it(sequences: Path) -> None:
+    (sequences / "p1_seg.nii.gz").rename(sequences / "OTMultiClass.nii.gz")
+    shutil.copy(sequences / "OTMultiClass.nii.gz", sequences / "brainmask.nii.gz")
+    (error,) = errors_of(sequences)
+    assert "p1_flair.nii.gz: found no mask for the images" in str(error)
+
+
 def test_a_t2_cannot_be_made_up(sequences: Path) -> None:
     study = study_from_path(sequences)
     with pytest.raises(PatientError, match=r"p1: found no t2 \(only t1, t1ce, flair\), allowed t1, t1ce, t2, flair"):

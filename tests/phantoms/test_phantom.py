@@ -24,7 +24,7 @@ def small() -> list[Phantom]:
 
 @pytest.fixture(scope="module")
 def full_plane() -> list[Phantom]:
-    return [make_phantom(seed, (256, 256, 20), sequences=("flair",)) for seed in SEEDS]
+    return [make_phantom(seed, (256, 256, 20), (0.9375, 0.9375, 6.0), ("flair",)) for seed in SEEDS]
 
 
 def test_same_seed_same_bytes(small: list[Phantom]) -> None:
