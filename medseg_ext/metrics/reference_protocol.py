@@ -13,6 +13,8 @@ from scipy import ndimage
 from skimage.exposure import rescale_intensity
 from skimage.transform import resize
 
+from medseg_ext.metrics.overlap import dice
+
 AIR_FRACTION = 0.1
 """Voxels below this fraction of the volume's maximum count as air."""
 
@@ -133,15 +135,6 @@ def keep_largest_component(mask: NDArray[Any]) -> NDArray[np.bool_]:
     if count < 2:
         return np.asarray(labels > 0)
     return np.asarray(labels == 1 + np.bincount(labels.ravel())[1:].argmax())
-
-
-def dice(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Dice of two masks of one shape; 1 where both are empty, 0 where one is."""
-    first, second = np.asarray(prediction) != 0, np.asarray(truth) != 0
-    if first.shape != second.shape:
-        raise ValueError(f"prediction: found shape {first.shape}, allowed that of the truth, {second.shape}")
-    total = int(first.sum()) + int(second.sum())
-    return 1.0 if total == 0 else 2.0 * int((first & second).sum()) / total
 
 
 def dice_reference_protocol(pred: NDArray[Any], truth: NDArray[Any], image: NDArray[Any]) -> float:

@@ -278,7 +278,7 @@ def _scan(
     image = ndimage.gaussian_filter(image, (blur * 0.94 / spacing[0], blur * 0.94 / spacing[1], 0), truncate=3.0)
     z = grid.z[sub // 2 :: sub]
     field = field_noise.on_grid(grid.y, grid.x, z)
-    field *= np.float32(half) / max(float(np.abs(field).max()), 1e-6)
+    field *= np.float32(half / max(float(np.abs(field).max()), 1e-6))
     # The coil ends below the brain.
     along = 1 - falloff * np.clip((-z - 25) / 45, 0, 1) ** 2
     image *= (1 + field) * (along * gain).astype(np.float32)
