@@ -1,20 +1,19 @@
 #!/usr/bin/env python
-"""Retrain the U-Net recipe of brain-segmentation-pytorch on a fixed patient split, as a baseline.
+"""Retrain the U-Net recipe of brain-segmentation-pytorch on a fixed patient split, as a baseline, and segment with it.
 
-Example:
-    python scripts/reference_lgg.py --dataset-dir data/kaggle_3m --split-file split.json --output-dir runs/reference
+    python scripts/reference_lgg.py train --dataset-dir DIR/kaggle_3m --split-file split.json --output-dir RUN
+    python scripts/reference_lgg.py predict --dataset-dir DIR/kaggle_3m --weights RUN/model_best.pt --output-dir MASKS
 
-Only the train and val patients of the split are read. A stopped run goes on where its last state was saved when the
-same command is given again. With --fast-augmentation a sample is scaled, rotated and flipped in one bilinear resampling
-(masks: nearest) instead of two after each other: the random distribution is the same, the image is blurred once instead
-of twice.
+Training reads only the train and val patients of the split. A stopped run goes on where its last state was saved when
+the same command is given again. With --fast-augmentation a sample is scaled, rotated and flipped in one bilinear
+resampling (masks: nearest) instead of two after each other: the random distribution is the same, the image is blurred
+once instead of twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import ctypes
 import json
 import math
 import re
@@ -35,7 +34,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from medseg_ext.metrics.reference_protocol import ReferenceGrid, dice, keep_largest_component
+from medseg_ext.files import write_beside
+from medseg_ext.metrics.overlap import dice
+from medseg_ext.metrics.reference_protocol import ReferenceGrid, keep_largest_component
 
 IMAGE_SIZE = 256
 BATCH_SIZE = 16
@@ -46,14 +47,6 @@ FLIP_PROBABILITY = 0.5
 THRESHOLD = 0.5
 
 Augmentation = Callable[[NDArray[np.float32], NDArray[np.uint8], np.random.Generator], tuple[Tensor, Tensor]]
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks, which saves the page faults of every step's large buffers; elsewhere do nothing."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-4, 0)  # M_MMAP_MAX
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 # Data
@@ -113,10 +106,8 @@ def load_volume(folder: Path, cache_dir: Path | None = None, size: int = IMAGE_S
     if cache_dir is not None:
         cache_dir.mkdir(parents=True, exist_ok=True)
         for file, array in ((mask_file, volume.mask), (image_file, volume.image)):
-            partial = file.with_suffix(".partial")
-            with partial.open("wb") as stream:
-                np.save(stream, array)
-            partial.replace(file)
+            with write_beside(file) as part:
+                np.save(part, array)
     return volume
 
 
@@ -503,31 +494,8 @@ def _crossed(before: int, after: int, interval: int) -> bool:
 
 
 def _save(content: Any, file: Path) -> None:
-    """Write beside the file and rename, so that a stop in between leaves the old one."""
-    partial = file.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(file)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset-dir", type=Path, required=True, help="folder kaggle_3m with one folder a patient")
-    parser.add_argument("--split-file", type=Path, required=True, help="JSON with patient lists 'train' and 'val'")
-    parser.add_argument("--output-dir", type=Path, required=True, help="receives weights, state, log and cache")
-    parser.add_argument("--images", type=int, default=40000, help="training images; the whole recipe: 263000 (40000)")
-    parser.add_argument("--val-every", type=int, default=2640, help="training images between validations (2640)")
-    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="rows and columns of the grid (256)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of the network (all)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that load and augment (1)")
-    parser.add_argument("--seed", type=int, default=42, help="seed of weights and samples (42)")
-    parser.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="bfloat16 with channels-last memory (on)"
-    )
-    parser.add_argument(
-        "--fast-augmentation", action="store_true", help="scale, rotate and flip in one resampling instead of several"
-    )
-    return parser
+    with write_beside(file) as part:
+        torch.save(content, part)
 
 
 def _scores(images: int, volumes: Sequence[Volume], scores: Sequence[float]) -> dict[str, Any]:
@@ -535,11 +503,11 @@ def _scores(images: int, volumes: Sequence[Volume], scores: Sequence[float]) -> 
     return {"images": images, "val_dsc_mean": float(np.mean(scores)), "val_dsc": patients}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def train(options: argparse.Namespace) -> None:
     """Train as the command line says and write ``report.json``."""
-    options = build_parser().parse_args(arguments)
+    from medseg_ext.training import keep_freed_memory  # here: prediction must not pay for these imports
+
     keep_freed_memory()
-    torch.set_num_threads(options.threads)
     split = json.loads(options.split_file.read_text())
     cache_dir = options.output_dir / "cache"
     train, val = (
@@ -569,6 +537,69 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (options.output_dir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"best weights after {progress.best_images} images: mean validation DSC {np.mean(best):.4f}")
     print(f"last weights after {progress.images} images: mean validation DSC {np.mean(last):.4f}")
+
+
+def load_network(weights: Path, precision: Precision) -> nn.Module:
+    """The network for prediction, with the weights of a training."""
+    network = precision.prepare(ReferenceUNet())
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    return network.eval()
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Segment as the command line says."""
+    precision = Precision(options.bf16)
+    network = load_network(options.weights, precision)
+    if options.split_file is None:
+        folders = sorted(path for path in options.dataset_dir.iterdir() if path.is_dir())
+    else:
+        folders = [options.dataset_dir / name for name in json.loads(options.split_file.read_text())[options.split]]
+    for folder in tqdm(folders, desc="Segmenting", unit="patient"):
+        predict_patient(network, folder, options.output_dir, precision)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="train|predict")
+    training = commands.add_parser("train", help="train from scratch, or go on")
+    training.set_defaults(function=train)
+    _add_shared(training, split_required=True, output="receives weights, state, log and cache")
+    training.add_argument("--images", type=int, default=40000, help="training images; the whole recipe: 263000 (40000)")
+    training.add_argument("--val-every", type=int, default=2640, help="training images between validations (2640)")
+    training.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="rows and columns of the grid (256)")
+    training.add_argument("--workers", type=int, default=1, help="processes that load and augment (1)")
+    training.add_argument("--seed", type=int, default=42, help="seed of weights and samples (42)")
+    training.add_argument(
+        "--fast-augmentation", action="store_true", help="scale, rotate and flip in one resampling instead of several"
+    )
+    prediction = commands.add_parser("predict", help="write a mask of native size for each slice")
+    prediction.set_defaults(function=predict)
+    _add_shared(prediction, split_required=False, output="receives <patient>/<slice>_mask.tif")
+    prediction.add_argument("--weights", type=Path, required=True, help="model_best.pt or model_last.pt of a training")
+    prediction.add_argument("--split", default="test", help="which patients of the split file (test)")
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser, split_required: bool, output: str) -> None:
+    parser.add_argument(
+        "--dataset-dir", "--dataset_dir", type=Path, required=True, help="folder kaggle_3m with one folder a patient"
+    )
+    parser.add_argument(
+        "--split-file", "--split_file", type=Path, required=split_required, help="JSON with lists of patients by name"
+    )
+    parser.add_argument("--output-dir", "--output_dir", type=Path, required=True, help=output)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of the network (all)")
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="bfloat16 with channels-last memory (on)"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    options = build_parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    options.function(options)
 
 
 if __name__ == "__main__":

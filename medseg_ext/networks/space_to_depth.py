@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
+
+# MONAI's pixelshuffle and pixelunshuffle do the same, but cannot be scripted
+
+
+def space_to_depth(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Move (B, C, H, W, D) to (B, C * factor**3, H / factor, W / factor, D / factor)."""
+    batch, channels, height, width, depth = x.shape
+    h, w, d = height // factor, width // factor, depth // factor
+    x = x.reshape(batch, channels, h, factor, w, factor, d, factor)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, channels * factor * factor * factor, h, w, d)
+
+
+def depth_to_space(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Undo :func:`space_to_depth`."""
+    batch, channels, h, w, d = x.shape
+    channels = channels // (factor * factor * factor)  # a power would be a float when scripted
+    x = x.reshape(batch, channels, factor, factor, factor, h, w, d)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, channels, h * factor, w * factor, d * factor)
 
 
 class SpaceToDepth(nn.Module):
@@ -36,5 +53,4 @@ class SpaceToDepth(nn.Module):
             # torch's own kernels keep channels_last, which the convolutions after them want
             x = nn.functional.pixel_unshuffle(x, self.factor)
             return nn.functional.pixel_shuffle(self.backbone(x), self.factor)
-        x = pixelunshuffle(x, self.spatial_dims, self.factor)
-        return pixelshuffle(self.backbone(x), self.spatial_dims, self.factor)
+        return depth_to_space(self.backbone(space_to_depth(x, self.factor)), self.factor)

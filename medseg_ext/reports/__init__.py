@@ -1,13 +1,16 @@
 """Numbers and pictures of an evaluation as files: tables, overlays, a page, and the handler that makes them."""
 
+from medseg_ext.reports.examples import ExampleOverlays
 from medseg_ext.reports.files import write_atomically
 from medseg_ext.reports.handler import StudyReportHandler
 from medseg_ext.reports.overlays import Snapshot, draw_overlay, example_overlay, take_snapshot
 from medseg_ext.reports.provenance import provenance, sha256
 from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
+from medseg_ext.reports.tracking import track_run
 
 __all__ = [
+    "ExampleOverlays",
     "Picture",
     "Snapshot",
     "StudyReportHandler",
@@ -16,6 +19,7 @@ __all__ = [
     "provenance",
     "sha256",
     "take_snapshot",
+    "track_run",
     "write_atomically",
     "write_csv",
     "write_json",

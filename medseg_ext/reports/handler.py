@@ -42,7 +42,9 @@ class StudyReportHandler:
         summary: write ``summary.html``.
         title: heading of the page and of the printed table.
         provenance: text by name that goes into the JSON and onto the page, see :func:`medseg_ext.reports.provenance`.
-        errors: failures to list on the page, read at the end, so it may fill while the engine runs.
+        errors: failures to list on the page, read at the end, so it may fill while the engine runs. Those whose names
+            are in its attribute ``patients``, where it has one, are left out of all the rest: a patient whose mask
+            could not be written has failed, however well it was measured.
         note: a sentence below the page's heading.
 
     Raises:
@@ -122,7 +124,8 @@ class StudyReportHandler:
 
     def write(self, engine: Engine | None = None) -> None:
         """Write everything and print the aggregate and where it lies."""
-        patients = _gathered(self._patients)
+        failed = getattr(self.errors, "patients", ())
+        patients = _gathered([(row, shot) for row, shot in self._patients if row["patient"] not in failed])
         if not patients:
             return
         patients.sort(key=lambda patient: _natural(patient[0]["patient"]))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
+from medseg_ext.training.patients import read_patients
 from medseg_ext.transforms.augment import SliceAugmentation, augment_slice
 from medseg_ext.transforms.neighbours import neighbour_indices
 from medseg_ext.transforms.normalize import head_box
@@ -84,14 +83,9 @@ class LesionSliceDataset(Dataset[dict[str, torch.Tensor]]):
         self.lesion_share = lesion_share
         self.seed = seed
         self.flair = flair
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            loaded = tqdm(
-                pool.map(lambda item: self._decode(transform(item)), data),
-                total=len(data),
-                desc="reading patients",
-                disable=not progress,
-            )
-            self.patients = list(loaded)
+        self.patients = read_patients(
+            data, lambda item: self._decode(transform(item)), workers, progress, "reading training patients"
+        )
 
     @staticmethod
     def _decode(item: dict[str, Any]) -> dict[str, Any]:

@@ -35,9 +35,11 @@ class TrainingState:
         metric: name of the metric, higher is better.
         resume: continue from an existing file; False refuses to overwrite one.
         interval: epochs between validations: other epochs have no new metric.
+        read_only: continue from the file, write none: what all processes but the first do.
 
     Raises:
-        InputError: the file is of another training (other network, other objects) or damaged.
+        InputError: the file is of another training (other network, other objects) or damaged, or a file cannot be
+            written.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrainingState:
         metric: str = "val_mean_dice",
         resume: bool = True,
         interval: int = 1,
+        read_only: bool = False,
     ) -> None:
         self.folder = Path(output_dir)
         self.network = network
@@ -57,6 +60,7 @@ class TrainingState:
         self.metric = metric
         self.resume = resume
         self.interval = interval
+        self.read_only = read_only
         self.best: float | None = None
         self.best_epoch = 0
 
@@ -68,11 +72,16 @@ class TrainingState:
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
         engine.add_event_handler(Events.STARTED, self.load)
+        if self.read_only:
+            return
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def load(self, engine: Engine) -> None:
         """Continue from the saved state where there is one."""
+        if not self.read_only:
+            for left_by_a_kill in self.folder.glob(".part-*.pt"):
+                left_by_a_kill.unlink(missing_ok=True)
         if not self.path.exists():
             return
         if not self.resume:
@@ -96,7 +105,6 @@ class TrainingState:
 
     def save(self, engine: Engine) -> None:
         """Write the state, and the weights where they are the best so far."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self.evaluator is not None and engine.state.epoch % self.interval == 0:
             value = self.evaluator.state.metrics.get(self.metric)
             if value is not None and (self.best is None or value > self.best):
@@ -115,7 +123,6 @@ class TrainingState:
 
     def finish(self, engine: Engine) -> None:
         """Write the last weights and say what was best."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._write(self.network.state_dict(), "model_last.pt")
         if self.best is not None:
             logger.info(
@@ -123,5 +130,11 @@ class TrainingState:
             )
 
     def _write(self, content: Any, name: str) -> None:
-        with write_beside(self.folder / name) as part:
-            torch.save(content, part)
+        path = self.folder / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with write_beside(path) as part:
+                torch.save(content, part)
+        except (OSError, RuntimeError) as error:  # on a full disk torch raises either
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(path, reason, "a writable folder with room for the weights") from error

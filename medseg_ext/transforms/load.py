@@ -16,6 +16,7 @@ from monai.transforms import MapTransform, Transform
 from medseg_ext.layouts import Study, load_study, study_from_path
 from medseg_ext.layouts.nifti import reference_image
 from medseg_ext.layouts.orientation import inverse, reorient, to_canonical_transform
+from medseg_ext.layouts.study import MaskMode
 from medseg_ext.layouts.volumes import open_volume, world_affine
 
 
@@ -52,11 +53,15 @@ class LoadStudyd(Transform):
         """Replace the paths by tensors; add ``patient`` and, where known, ``spacing`` in mm."""
         result = dict(data)
         source = data[self.image_key]
-        study = source if isinstance(source, Study) else study_from_path(source, channel_order=self.channel_order)
-        if self.label_key is not None:
-            label = data.get(self.label_key, source)
-            if not isinstance(label, Study) and label != source:
-                study = replace(study, masks=(Path(label),))
+        label = None if self.label_key is None else data.get(self.label_key, source)
+        own_mask = isinstance(label, Study) or label == source
+        if isinstance(source, Study):
+            study = source
+        else:
+            masks: MaskMode = "required" if own_mask else "ignore"
+            study = study_from_path(source, channel_order=self.channel_order, masks=masks)
+        if label is not None and not own_mask:
+            study = replace(study, masks=(Path(label),))
         loaded = load_study(
             study,
             channel_order=self.channel_order,

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Iterator
 from medseg_ext.errors import InputError, print_error
 
 
+class NothingLeft(RuntimeError):
+    """Every patient of a batch failed; each has had its line."""
+
+
 class Failures:
     """Print each failure as it comes, remember it, and tell the exit status in the end."""
 

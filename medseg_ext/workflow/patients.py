@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class TrainingPatients:
         output_dir: str | Path = ".",
     ) -> None:
         studies, errors = find_studies(dataset_dir, channel_order=channel_order, masks="required")
+        check_writable(output_dir)
         if split_file:
             split = read_split(split_file)
             source: str | Path = split_file
@@ -117,7 +119,6 @@ class BatchPatients:
         nifti_channel_order: Sequence[str] | None = None,
     ) -> None:
         check_output_dir(output_dir, dataset_dir)
-        check_writable(output_dir)
         studies, errors = find_studies(
             dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore"
         )
@@ -127,6 +128,7 @@ class BatchPatients:
             print(f"channels of 4-D NIfTI files: {', '.join(nifti_channel_order or channel_order)}", flush=True)
         if not self.studies:
             raise SystemExit(1)
+        check_writable(output_dir)
         self.items = as_items(self.studies, labels)
 
 
@@ -137,7 +139,7 @@ def check_writable(folder: str | Path) -> None:
         InputError: it cannot be made or written.
     """
     target = Path(folder)
-    probe = target / ".part-writable"
+    probe = target / f".part-{os.getpid()}-writable"  # several processes may try at once
     try:
         target.mkdir(parents=True, exist_ok=True)
         probe.touch()

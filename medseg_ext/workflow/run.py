@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sized
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from ignite.engine import Engine
 
-from medseg_ext.errors import InputError, print_error
+from medseg_ext.errors import input_error_in, print_error, wants_traceback
+from medseg_ext.workflow.failures import NothingLeft
 
 P = ParamSpec("P")
 R = TypeVar("R")
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn an :class:`InputError` into its line on stderr and exit status 1.
+    """Turn an :class:`~medseg_ext.errors.InputError`, wrapped or not, into its line on stderr and exit status 1.
 
     ``monai.bundle run`` wraps any other exception into hundreds of lines that end far from the cause; a ``SystemExit``
     passes through it.
@@ -25,11 +30,38 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except InputError as error:
-            print_error(error)
+        except Exception as error:
+            known = input_error_in(error)
+            if known is None:
+                raise
+            print_error(known)
             raise SystemExit(1) from None
 
     return wrapped
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what is logged while an error is on its way up that has, or gets, a line of its own."""
+    error = sys.exc_info()[1]
+    return input_error_in(error) is None and not isinstance(error, (NothingLeft, KeyboardInterrupt))
+
+
+@contextmanager
+def _quiet_input_errors() -> Iterator[None]:
+    """Keep engines and their handlers from logging an input error, with its traceback, once each on its way up."""
+    if wants_traceback():
+        yield
+        return
+    loggers = [logging.getLogger(), *(x for x in logging.root.manager.loggerDict.values() if hasattr(x, "handlers"))]
+    handlers = [handler for logger in loggers for handler in logger.handlers]
+    handlers += [logging.lastResort] if logging.lastResort else []
+    for handler in handlers:
+        handler.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_news)
 
 
 @one_line_errors
@@ -41,8 +73,16 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
         failures: patients that failed before or meanwhile.
 
     Raises:
-        SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty.
+        SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty; 130 when interrupted
+            from the keyboard.
     """
-    engine.run(**kwargs)
+    try:
+        with _quiet_input_errors():
+            engine.run(**kwargs)
+    except NothingLeft:
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        raise SystemExit(INTERRUPTED) from None
     if len(failures):
         raise SystemExit(1)

@@ -8,8 +8,8 @@ from typing import Any
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
-from medseg_ext.errors import InputError
-from medseg_ext.workflow.failures import Failures
+from medseg_ext.errors import input_error_in
+from medseg_ext.workflow.failures import Failures, NothingLeft
 
 
 class PatientStream(IterableDataset[dict[str, Any]]):
@@ -20,6 +20,9 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         transform: reads and prepares one patient.
         failures: where failures are recorded.
         progress: show a bar on stderr.
+
+    Raises:
+        NothingLeft: at the end, when every patient failed: engines and metrics cannot do with no data.
     """
 
     def __init__(
@@ -35,12 +38,17 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         self.progress = progress
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        failed = 0
         for item in tqdm(self.data, desc="patients", unit="patient", disable=not self.progress):
             try:
                 ready = self.transform(item)
-            except InputError as error:
-                if self.failures is None:
+            except Exception as error:
+                known = input_error_in(error)  # a Compose wraps what its transforms raise
+                if known is None or self.failures is None:
                     raise
-                self.failures.add(error, str(item.get("patient", "")))
+                failed += 1
+                self.failures.add(known, str(item.get("patient", "")))
             else:
                 yield ready
+        if failed and failed == len(self.data):
+            raise NothingLeft(f"none of {failed} patients can be used")

@@ -46,5 +46,8 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
             f"another shape, e.g. {example})",
             f"the {len(wanted)} tensors of {type(network).__name__}",
         )
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise InputError(path, f"values in {name} that are not finite", "finite weights")
     network.load_state_dict(state)
     return network

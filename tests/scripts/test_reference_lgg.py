@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import reference_lgg as reference
 
+from medseg_ext.metrics import dice
+
 SIZE = 16
 
 
@@ -130,7 +132,7 @@ def test_fast_augmentation_agrees_with_the_slow(scale: float, angle: float, flip
     slow, slow_mask = reference.augment(image, mask, FixedDraws(scale, angle, flip))  # type: ignore[arg-type]
     fast, fast_mask = reference.augment_fast(image, mask, FixedDraws(scale, angle, flip))  # type: ignore[arg-type]
     assert abs(slow - fast).max() < 0.15  # at most half a voxel apart, by the rounding of the enlarged image's size
-    assert reference.dice(slow_mask.numpy(), fast_mask.numpy()) > 0.93
+    assert dice(slow_mask.numpy(), fast_mask.numpy()) > 0.93
 
 
 def test_a_restart_gives_the_same_weights(volumes: list[reference.Volume], tmp_path: Path) -> None:
@@ -218,22 +220,26 @@ def test_masks_are_written_beside_nothing_else(tmp_path: Path) -> None:
     assert not first.any()  # the recipe leaves the first and the last slice out
 
 
-def test_help_names_every_option() -> None:
-    text = reference.build_parser().format_help()
-    for option in ("--dataset-dir", "--split-file", "--output-dir", "--images", "--threads", "--bf16", "--seed"):
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        reference.build_parser().parse_args([command, "--help"])
+    text = capsys.readouterr().out
+    for option in ("--dataset-dir", "--split-file", "--output-dir", "--threads", "--bf16"):
         assert option in text
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    for name in ("TCGA_XX_0001_20000101", "TCGA_XX_0002_20000101"):
+    names = ["TCGA_XX_0001_20000101", "TCGA_XX_0002_20000101"]
+    for name in names:
         write_patient(tmp_path / "data" / name)
-    split = {"train": ["TCGA_XX_0001_20000101"], "val": ["TCGA_XX_0002_20000101"]}
-    (tmp_path / "split.json").write_text(json.dumps(split))
-    reference.main(
-        [
-            "--dataset-dir", str(tmp_path / "data"), "--split-file", str(tmp_path / "split.json"),
-            "--output-dir", str(tmp_path / "run"), "--images", "16", "--threads", "1", "--workers", "0", "--image-size", "32",
-        ]
-    )  # fmt: skip
+    (tmp_path / "split.json").write_text(json.dumps({"train": names[:1], "val": names[1:]}))
+    shared = ["--dataset-dir", str(tmp_path / "data"), "--split-file", str(tmp_path / "split.json"), "--threads", "1"]
+    run = ["--output-dir", str(tmp_path / "run"), "--images", "16", "--workers", "0", "--image-size", "32"]
+    reference.main(["train", *shared, *run])
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert report["images"] == 16 and set(report["best"]["val_dsc"]) == {"TCGA_XX_0002_20000101"}
+    assert report["images"] == 16 and set(report["best"]["val_dsc"]) == {names[1]}
+    weights = str(tmp_path / "run" / "model_best.pt")
+    reference.main(["predict", *shared, "--split", "val", "--weights", weights, "--output-dir", str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [names[1]]
+    assert len(list((tmp_path / "out" / names[1]).glob("*_mask.tif"))) == 4

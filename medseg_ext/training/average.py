@@ -1,0 +1,48 @@
+"""Update averaged weights after every step of a training, resumed or not."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers.ema_handler import EMAHandler, EMAWarmUp
+
+
+class UpdateAverage:
+    """Attach ignite's exponential moving average to a trainer, with a momentum that the iteration alone decides.
+
+    ``EMAHandler``'s own warm-up counts from the start of the process, so that a training continued after a kill would
+    give its average up. And as an entry of a bundle's handlers this one is a dictionary, while the average itself has
+    an id that the validation can refer to.
+
+    Under several processes the averaged buffers (the statistics of batch normalisation, which each process gathers
+    from its own samples) become those of the first process at the end of each epoch: all of them validate the network
+    that is saved. Attach it before the ``ValidationHandler``.
+
+    Args:
+        average: made with the final momentum and without a warm-up.
+        first_momentum: momentum of the first iteration.
+        warmup_iterations: iterations over which it goes linearly to the final one.
+    """
+
+    NAME = "ema_momentum"  # of the attribute of the trainer's state
+
+    def __init__(self, average: EMAHandler, first_momentum: float = 0.5, warmup_iterations: int = 100) -> None:
+        self.average = average
+        self.momentum_at = EMAWarmUp(first_momentum, warmup_iterations, average.momentum)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.set_momentum)
+        self.average.attach(engine, name=self.NAME, warn_if_exists=False)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.share_buffers)
+
+    def set_momentum(self, engine: Engine) -> None:
+        """Set the momentum of this iteration."""
+        setattr(engine.state, self.NAME, self.momentum_at(engine.state.iteration))
+
+    def share_buffers(self) -> None:
+        """Give every process the averaged buffers of the first one."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        for buffer in self.average.ema_model.buffers():
+            torch.distributed.broadcast(buffer, src=0)

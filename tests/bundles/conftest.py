@@ -1,0 +1,138 @@
+"""What the tests of all bundles share: the folders, phantoms for them, and settings that make a run take seconds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from medseg_ext.phantoms import WRITERS, make_phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+
+
+@dataclass(frozen=True)
+class Small:
+    """How to run a bundle within seconds.
+
+    Args:
+        layout: the writer of its phantoms. shape: of a phantom.
+        network: ids that make the network small, for training and inference alike.
+        training: further ids of a short training.
+    """
+
+    layout: str
+    shape: tuple[int, int, int]
+    network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+SMALL = {
+    "lgg_2d_segmentation": Small(
+        layout="kaggle",
+        shape=(64, 64, 6),
+        network={"features": [4, 8, 16]},
+        training={
+            "max_epochs": 2,
+            "samples_per_epoch": 16,
+            "batch_size": 4,
+            "crop_size": [64, 64],
+            "val_interval": 1,
+            "loader_workers": 0,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Phantoms on disk: two to train, one to validate, one to test."""
+
+    folder: Path
+    split_file: Path
+
+
+@pytest.fixture(scope="session", params=BUNDLES, ids=lambda path: path.name)
+def bundle(request: pytest.FixtureRequest) -> Path:
+    """Every folder of ``bundles/``."""
+    return Path(request.param)
+
+
+@pytest.fixture(scope="session")
+def small(bundle: Path) -> Small:
+    """Settings for a short run of the bundle."""
+    assert bundle.name in SMALL, f"give {bundle.name} its small settings in {__file__}"
+    return SMALL[bundle.name]
+
+
+@pytest.fixture(scope="session")
+def patients(bundle: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Patients:
+    """Four phantoms in the bundle's layout, with a split file beside them."""
+    root = tmp_path_factory.mktemp(f"phantoms_{bundle.name}")
+    folder = root / "studies"
+    names = [WRITERS[small.layout](make_phantom(seed, small.shape), folder).name for seed in range(4)]
+    split = root / "split.json"
+    split.write_text(json.dumps({"train": names[:2], "val": names[2:3], "test": names[3:]}))
+    return Patients(folder, split)
+
+
+@pytest.fixture(scope="session")
+def small_weights(bundle: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the small network."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.update(small.network)
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp(f"weights_{bundle.name}") / "model.pt"
+    torch.save(parser.get_parsed_content("network_def").state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """A bundle's ``logging.conf`` is for its own process: give the tests theirs back."""
+    loggers = [logging.getLogger(name) for name in ("", "ignite", "monai.bundle")]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+Runner = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def as_options(ids: dict[str, Any]) -> list[str]:
+    """Ids and values as a command line has them."""
+    return [part for name, value in ids.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def run_in() -> Runner:
+    """Gives ``run_in(folder, program, *arguments)``: a program of this Python in a process of its own."""
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,152 @@
+"""Engines that end in one line: bad input, wrapped or not, nothing left, an interrupt."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import MeanDice, StatsHandler, ValidationHandler, from_engine
+from monai.transforms import Compose
+from tqdm import tqdm
+
+from medseg_ext.errors import InputError, print_error
+from medseg_ext.workflow import Failures, PatientStream, run_engine
+from medseg_ext.workflow.run import one_line_errors
+
+
+@pytest.fixture(autouse=True)
+def log_to_stderr():
+    """As the bundles' logging does; the handler has to be made once stderr is captured."""
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+
+
+def read(item: dict) -> dict:
+    if item["patient"].startswith("bad"):
+        raise InputError(item["patient"], "rubbish", "an image")
+    if item["patient"].startswith("bug"):
+        raise ZeroDivisionError
+    return {"image": torch.ones(1, 4, 4, 2), "label": torch.ones(1, 4, 4, 2), "patient": item["patient"]}
+
+
+def evaluator(names: list[str], failures: Failures | None, post=None) -> SupervisedEvaluator:
+    stream = PatientStream([{"patient": name} for name in names], Compose([Compose([read])]), failures, progress=False)
+    return SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(stream, batch_size=1),
+        network=torch.nn.Identity(),
+        postprocessing=post,
+        key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
+        val_handlers=[StatsHandler(iteration_log=False)],
+    )
+
+
+def exit_of(engine, failures=()) -> int | str | None:
+    with pytest.raises(SystemExit) as caught:
+        run_engine(engine, failures)
+    return caught.value.code
+
+
+def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = evaluator(["a", "b"], Failures())
+    run_engine(engine)
+    assert engine.state.iteration == 2
+    assert "error" not in capsys.readouterr().err
+
+
+def test_the_rest_of_the_batch_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = Failures()
+    engine = evaluator(["a", "bad1", "b", "bad2"], failures)
+    assert exit_of(engine, failures) == 1
+    assert engine.state.iteration == 2
+    assert failures.patients == {"bad1", "bad2"}
+    lines = [line for line in capsys.readouterr().err.splitlines() if "bad" in line]
+    assert lines == [f"error: bad{i}: found rubbish, allowed an image" for i in (1, 2)]
+
+
+def test_nothing_left(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = Failures()
+    assert exit_of(evaluator(["bad1", "bad2"], failures), failures) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: bad{i}: found rubbish, allowed an image" for i in (1, 2)
+    ]
+
+
+def full(data):
+    raise InputError("out/p", "No space left on device", "room")
+
+
+def test_an_error_inside_the_engine_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of(evaluator(["a", "b"], Failures(), Compose([full]))) == 1
+    assert capsys.readouterr().err.splitlines() == ["error: out/p: found No space left on device, allowed room"]
+
+
+def test_an_error_inside_the_validation_of_a_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    network = torch.nn.Conv3d(1, 1, 1)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(Dataset([read({"patient": "a"})])),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.1),
+        loss_function=torch.nn.MSELoss(),
+        train_handlers=[
+            ValidationHandler(1, evaluator(["a"], Failures(), Compose([full]))),
+            StatsHandler(tag_name="loss", iteration_log=False, output_transform=from_engine(["loss"], first=True)),
+        ],
+    )
+    assert exit_of(trainer) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert lines == ["error: out/p: found No space left on device, allowed room"]
+
+
+def test_a_traceback_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_TRACEBACK", "1")
+    failures = Failures()
+    assert exit_of(evaluator(["bad1", "a"], failures), failures) == 1
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert "error: bad1: found rubbish, allowed an image" in text.splitlines()
+
+
+def test_bugs_are_not_hidden() -> None:
+    with pytest.raises(RuntimeError, match="applying transform"):
+        run_engine(evaluator(["bug"], Failures()))
+
+
+def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(data):
+        raise KeyboardInterrupt
+
+    assert exit_of(evaluator(["a"], Failures(), Compose([interrupt]))) == 130
+    assert capsys.readouterr().err.splitlines() == ["interrupted"]
+
+
+def test_the_log_is_as_before_afterwards(caplog: pytest.LogCaptureFixture) -> None:
+    exit_of(evaluator(["a"], Failures(), Compose([full])))
+    try:
+        full(None)
+    except InputError:
+        logging.getLogger("elsewhere").error("still heard")
+    assert "still heard" in caplog.text
+    assert "terminating" not in caplog.text
+
+
+def test_one_line_errors_lets_results_and_bugs_through() -> None:
+    assert one_line_errors(lambda x: 2 * x)(3) == 6
+    with pytest.raises(ZeroDivisionError):
+        one_line_errors(lambda: 1 // 0)()
+
+
+def test_errors_begin_their_line_beside_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in tqdm(range(3), mininterval=0):
+        print_error(InputError("f", "two\nlines", "one"))
+    raw = capfd.readouterr().err
+    assert raw.count("\nerror: f: found two lines, allowed one\n") == 3
