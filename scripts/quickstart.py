@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg_ext.errors import InputError, print_error
-from medseg_ext.layouts import Study, check_output_dir, find_studies
+from medseg_ext.layouts import check_output_dir, find_studies
 from medseg_ext.layouts.splits import write_split
 from medseg_ext.phantoms.__main__ import main as write_phantoms
 
@@ -89,7 +89,7 @@ def segment(data: Path, output: Path) -> tuple[int, list[Path]]:
     studies, errors = find_studies(data, masks="optional")
     with_masks = [study for study in studies if study.masks]
     without = [study for study in studies if not study.masks]
-    say(f"  {counted(with_masks, 'with masks')}, {counted(without, 'without')}")
+    say(f"  {counted(len(with_masks))} with masks, {counted(len(without))} without")
     if not with_masks:
         return run_bundle("inferring", INFERENCE, data, output, "--overlays", "True"), [output]
     if not without:
@@ -105,9 +105,9 @@ def segment(data: Path, output: Path) -> tuple[int, list[Path]]:
     return status or int(bool(errors)), [rest, output]
 
 
-def counted(studies: Sequence[Study], what: str) -> str:
-    """As "1 study with masks"."""
-    return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'} {what}"
+def counted(count: int, kind: str = "") -> str:
+    """As "1 study"."""
+    return f"{count} {kind}{'study' if count == 1 else 'studies'}"
 
 
 def report(folder: Path) -> None:
@@ -158,7 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("Segmentation of lower-grade gliomas on MRI, a short tour. Research use only, not for clinical use.\n")
         data = own or output / "phantoms"
         if own is None:
-            say(f"1. Drawing {args.studies} phantom studies: procedural heads with a lesion and its mask, no patients")
+            say(
+                f"1. Drawing {counted(args.studies, 'phantom ')}: procedural heads with a lesion and its mask, no patients"
+            )
             if status := draw_phantoms(data, args.studies):
                 return status
         else:

@@ -133,8 +133,9 @@ class TrainingState:
         path = self.folder / name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with write_beside(path) as part:
-                torch.save(content, part)
+            # through a stream, as given a path torch writes the part's name, and so the process's number, into the file
+            with write_beside(path) as part, part.open("wb") as stream:
+                torch.save(content, stream)
         except (OSError, RuntimeError) as error:  # on a full disk torch raises either
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise InputError(path, reason, "a writable folder with room for the weights") from error

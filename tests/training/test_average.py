@@ -26,10 +26,10 @@ def train(iterations: int, start: int = 0, network: nn.Module | None = None, ave
 
     @engine.on(Events.STARTED)
     def count_on(engine: Engine) -> None:
-        engine.state.iteration = start
+        engine.state.iteration = engine.state.epoch = start
 
     UpdateAverage(average, first_momentum=0.5, warmup_iterations=5).attach(engine)
-    engine.run(range(iterations), max_epochs=1)
+    engine.run([0], max_epochs=start + iterations)
     return network, average
 
 

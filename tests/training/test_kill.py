@@ -16,7 +16,7 @@ from tiny_patients import write_kaggle
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lgg_2d_segmentation"
 SMALL = {
-    "features": "[4,8]",
+    "features": "[4,8,8]",
     "crop_size": "[64,64]",
     "samples_per_epoch": 16,
     "batch_size": 8,
