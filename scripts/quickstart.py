@@ -158,9 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("Segmentation of lower-grade gliomas on MRI, a short tour. Research use only, not for clinical use.\n")
         data = own or output / "phantoms"
         if own is None:
-            say(
-                f"1. Drawing {counted(args.studies, 'phantom ')}: procedural heads with a lesion and its mask, no patients"
-            )
+            say(f"1. Drawing {counted(args.studies, 'phantom ')}: heads drawn by a program, with lesion and mask")
             if status := draw_phantoms(data, args.studies):
                 return status
         else:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from medseg_ext.errors import InputError, print_error
 
 
-class NothingLeft(RuntimeError):
+class NothingLeftError(RuntimeError):
     """Every patient of a batch failed; each has had its line."""
 
 

@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from ignite.engine import Engine
 
-from medseg_ext.errors import input_error_in, print_error, wants_traceback
-from medseg_ext.workflow.failures import NothingLeft
+from medseg_ext.errors import InputError, input_error_in, print_error, wants_traceback
+from medseg_ext.workflow.failures import NothingLeftError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +43,7 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
 def _is_news(record: logging.LogRecord) -> bool:
     """False for what is logged while an error is on its way up that has, or gets, a line of its own."""
     error = sys.exc_info()[1]
-    return input_error_in(error) is None and not isinstance(error, (NothingLeft, KeyboardInterrupt))
+    return input_error_in(error) is None and not isinstance(error, (NothingLeftError, KeyboardInterrupt))
 
 
 @contextmanager
@@ -76,10 +76,12 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
         SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty; 130 when interrupted
             from the keyboard.
     """
+    if engine.state.epoch_length == 0:  # MONAI would skip the run with a warning and succeed
+        raise InputError("batch_size", "no whole batch in an epoch", "at most the samples an epoch of each process")
     try:
         with _quiet_input_errors():
             engine.run(**kwargs)
-    except NothingLeft:
+    except NothingLeftError:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
 from medseg_ext.errors import input_error_in
-from medseg_ext.workflow.failures import Failures, NothingLeft
+from medseg_ext.workflow.failures import Failures, NothingLeftError
 
 
 class PatientStream(IterableDataset[dict[str, Any]]):
@@ -22,7 +22,7 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         progress: show a bar on stderr.
 
     Raises:
-        NothingLeft: at the end, when every patient failed: engines and metrics cannot do with no data.
+        NothingLeftError: at the end, when every patient failed: engines and metrics cannot do with no data.
     """
 
     def __init__(
@@ -51,4 +51,4 @@ class PatientStream(IterableDataset[dict[str, Any]]):
             else:
                 yield ready
         if failed and failed == len(self.data):
-            raise NothingLeft(f"none of {failed} patients can be used")
+            raise NothingLeftError(f"none of {failed} patients can be used")

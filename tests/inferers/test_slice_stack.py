@@ -147,7 +147,9 @@ def test_the_matrix_may_differ_by_a_quarter(height: int, resampled: bool) -> Non
         sizes.append(x.shape[2])
         return x[:, :1]
 
-    SliceStackInferer(neighbours=0, matrix=32, divisor=1, margin=100, amp=False)(torch.ones(1, 1, height, 8, 1), network)
+    SliceStackInferer(neighbours=0, matrix=32, divisor=1, margin=100, amp=False)(
+        torch.ones(1, 1, height, 8, 1), network
+    )
     assert sizes == [32 if resampled else height]
 
 

@@ -36,9 +36,7 @@ class Training:
         def validate(engine: Engine) -> None:
             self.evaluator.state.metrics = {"val_mean_dice": self.scores[engine.state.epoch - 1]}
 
-        self.state = TrainingState(
-            folder, self.network, {"optimizer": self.optimizer}, self.evaluator, **options
-        )
+        self.state = TrainingState(folder, self.network, {"optimizer": self.optimizer}, self.evaluator, **options)
         self.state.attach(self.engine)
 
     def step(self, engine: Engine, batch: int) -> None:
@@ -166,9 +164,7 @@ def foreign_pickle(path: Path) -> None:
     ],
     ids=["truncated", "truncated early", "empty", "text", "weights", "a list", "code"],
 )
-def test_a_damaged_or_foreign_file_is_refused(
-    tmp_path: Path, spoil, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, spoil, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Training(tmp_path).run(1)
     path = tmp_path / "training_state.pt"
@@ -211,7 +207,7 @@ def test_a_full_disk_names_the_file_and_spoils_none(tmp_path: Path, small_disk, 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     training = Training(tmp_path, width=width)
     small_disk(1000)
-    with pytest.raises(InputError, match="model_best.pt: found .*, allowed a writable folder with room") as caught:
+    with pytest.raises(InputError, match=r"model_best\.pt: found .*, allowed a writable folder with room") as caught:
         training.run(2)
     small_disk(10**9)
     assert "\n" not in str(caught.value)

@@ -72,9 +72,7 @@ def test_the_rest_of_the_batch_is_done(capsys: pytest.CaptureFixture[str]) -> No
 def test_nothing_left(capsys: pytest.CaptureFixture[str]) -> None:
     failures = Failures()
     assert exit_of(evaluator(["bad1", "bad2"], failures), failures) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        f"error: bad{i}: found rubbish, allowed an image" for i in (1, 2)
-    ]
+    assert capsys.readouterr().err.splitlines() == [f"error: bad{i}: found rubbish, allowed an image" for i in (1, 2)]
 
 
 def full(data):
@@ -105,9 +103,7 @@ def test_an_error_inside_the_validation_of_a_training_is_one_line(capsys: pytest
     assert lines == ["error: out/p: found No space left on device, allowed room"]
 
 
-def test_a_traceback_where_it_is_asked_for(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_traceback_where_it_is_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDSEG_TRACEBACK", "1")
     failures = Failures()
     assert exit_of(evaluator(["bad1", "a"], failures), failures) == 1
@@ -119,6 +115,21 @@ def test_a_traceback_where_it_is_asked_for(
 def test_bugs_are_not_hidden() -> None:
     with pytest.raises(RuntimeError, match="applying transform"):
         run_engine(evaluator(["bug"], Failures()))
+
+
+def test_no_batch_to_train_on_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    network = torch.nn.Conv3d(1, 1, 1)
+    loader = DataLoader(Dataset([read({"patient": "a"})]), batch_size=2, drop_last=True)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=loader,
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.1),
+        loss_function=torch.nn.MSELoss(),
+    )
+    assert exit_of(trainer) == 1
+    assert capsys.readouterr().err.startswith("error: batch_size: found no whole batch in an epoch, allowed ")
 
 
 def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
