@@ -44,6 +44,7 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
     Raises:
         SystemExit: with one line that names the file, when it is absent, damaged, or of another network.
     """
+    path = Path(path)
     state = read_weights(path)
     wanted = network.state_dict()
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
