@@ -18,19 +18,21 @@ OUTSIDE_LOGIT = -20.0  # sigmoid of it is 2e-9: certainly background
 
 
 class SliceStackInferer(Inferer):
-    """Segment a volume slice by slice on the box of the head alone.
+    """Segment a volume slice by slice on the box of the head alone, found anew for every few slices.
 
     MONAI's ``SliceInferer`` sees one slice at a time and all of it; this one stacks neighbouring slices as channels,
     leaves the air around the head out, and resamples slices whose matrix is far from the one trained on.
 
     Args:
         neighbours: slices on either side given to the network as further channels.
-        batch_size: slices a forward pass.
+        batch_size: slices a forward pass; it changes nothing but time and memory.
+        box_slices: successive slices that share a box.
         divisor: spatial sizes are padded with air up to a multiple of this, which the network asks for.
         matrix: longer side of the slices that the network was trained on, pixels. Slices whose longer side differs by
             more than ``tolerance`` are resampled in-plane to it, and their logits back.
         tolerance: relative difference up to which the slices stay as they are.
         margin: pixels of air kept around the head.
+        share: a row or column belongs to the head when at least this share of its pixels in those slices does.
         mirror: average the logits with those of the mirrored slice (along columns).
         amp: see :class:`AutocastInferer`.
 
@@ -43,19 +45,23 @@ class SliceStackInferer(Inferer):
         self,
         neighbours: int = 1,
         batch_size: int = 8,
+        box_slices: int = 8,
         divisor: int = 32,
         matrix: int = 256,
         tolerance: float = 0.25,
         margin: int = 4,
+        share: float = 0.01,
         mirror: bool = False,
         amp: bool = True,
     ) -> None:
         self.neighbours = neighbours
         self.batch_size = batch_size
+        self.box_slices = box_slices
         self.divisor = divisor
         self.matrix = matrix
         self.tolerance = tolerance
         self.margin = margin
+        self.share = share
         self.mirror = mirror
         self.forward = AutocastInferer(amp)
 
@@ -77,16 +83,27 @@ class SliceStackInferer(Inferer):
         if resample:
             size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
             slices = functional.interpolate(slices, size=size, mode="bilinear", antialias=ratio < 1)
-        box = self._box(slices)
-        logits = self._box_logits(slices[:, :, box[0], box[1]], network, *args, **kwargs)
-        full = logits.new_full((depth, logits.shape[1], *slices.shape[2:]), OUTSIDE_LOGIT)
-        full[:, :, box[0], box[1]] = logits
+        air = slices.amin(dim=(0, 2, 3))
+        full: torch.Tensor | None = None
+        for start in range(0, depth, self.box_slices):
+            group = range(start, min(start + self.box_slices, depth))
+            rows, columns = self._box(slices, group, air)
+            for first in range(group.start, group.stop, self.batch_size):
+                batch = range(first, min(first + self.batch_size, group.stop))
+                logits = self._box_logits(slices[:, :, rows, columns], batch, air, network, *args, **kwargs)
+                if full is None:
+                    full = logits.new_full((depth, logits.shape[1], *slices.shape[2:]), OUTSIDE_LOGIT)
+                full[batch.start : batch.stop, :, rows, columns] = logits
+        assert full is not None  # a volume has at least one slice
         if resample:
             full = functional.interpolate(full, size=(height, width), mode="bilinear")
         return full.permute(1, 2, 3, 0)
 
-    def _box(self, slices: torch.Tensor) -> tuple[slice, slice]:
-        rows, columns = head_box(slices.transpose(0, 1), axes=(1, 2))
+    def _box(self, slices: torch.Tensor, indices: range, air: torch.Tensor) -> tuple[slice, slice]:
+        """Rows and columns of the head in some slices: near the vertex far fewer than in the widest."""
+        rows, columns = head_box(
+            slices[indices.start : indices.stop].transpose(0, 1), axes=(1, 2), share=self.share, air=air
+        )
         height, width = slices.shape[2:]
         return (
             slice(max(0, rows.start - self.margin), min(height, rows.stop + self.margin)),
@@ -94,18 +111,21 @@ class SliceStackInferer(Inferer):
         )
 
     def _box_logits(
-        self, slices: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self,
+        slices: torch.Tensor,
+        indices: range,
+        air: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
     ) -> torch.Tensor:
         depth, channels, height, width = slices.shape
+        first, last = max(0, indices.start - self.neighbours), min(depth, indices.stop + self.neighbours)
         padded = [math.ceil(n / self.divisor) * self.divisor for n in (height, width)]
-        air = slices.amin(dim=(0, 2, 3)).view(1, channels, 1, 1)
-        canvas = air.expand(depth, channels, *padded).contiguous()
-        canvas[:, :, :height, :width] = slices
-        parts = []
-        for start in range(0, depth, self.batch_size):
-            batch = stack_neighbours(canvas, list(range(start, min(start + self.batch_size, depth))), self.neighbours)
-            logits = self.forward(batch, network, *args, **kwargs)
-            if self.mirror:
-                logits = (logits + self.forward(batch.flip(-1), network, *args, **kwargs).flip(-1)) / 2
-            parts.append(logits[:, :, :height, :width])
-        return torch.cat(parts)
+        canvas = air.view(1, channels, 1, 1).expand(last - first, channels, *padded).contiguous()
+        canvas[:, :, :height, :width] = slices[first:last]
+        batch = stack_neighbours(canvas, [index - first for index in indices], self.neighbours)
+        logits = self.forward(batch, network, *args, **kwargs)
+        if self.mirror:
+            logits = (logits + self.forward(batch.flip(-1), network, *args, **kwargs).flip(-1)) / 2
+        return logits[:, :, :height, :width]

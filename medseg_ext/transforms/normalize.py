@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,17 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
+
+
+def sample(values: np.ndarray, most: int = 400_000) -> np.ndarray:
+    """At most about ``most`` of the values, evenly taken: enough for a percentile, at a fraction of the time.
+
+    The step has no factor in common with the last axis, so that every slice and every phase of a row is met.
+    """
+    step = max(1, values.size // most)
+    while math.gcd(step, values.shape[-1]) > 1:
+        step += 1
+    return values.reshape(-1)[::step]
 
 
 def head_threshold(channel: np.ndarray, fraction: float = 0.3) -> float:
@@ -23,7 +35,7 @@ def head_threshold(channel: np.ndarray, fraction: float = 0.3) -> float:
         channel: any shape, one sequence of one patient, intensities of any unit.
         fraction: share of the bright mean.
     """
-    values = channel[np.isfinite(channel)].astype(np.float64, copy=False)
+    values = sample(channel[np.isfinite(channel)]).astype(np.float64, copy=False)
     lowest = float(values.min())
     bright = values[values > values.mean()]
     if bright.size == 0:  # a constant volume
@@ -56,7 +68,8 @@ class NormalizeHead(Transform):
         result = np.empty(array.shape, np.float32)
         for channel, out in zip(array, result, strict=True):
             threshold = head_threshold(channel, self.fraction)
-            head = channel[channel > threshold]
+            head = sample(channel)
+            head = head[head > threshold]
             if head.size == 0:
                 out.fill(0.0)
                 continue
@@ -86,7 +99,9 @@ class NormalizeHeadd(MapTransform):
         return result
 
 
-def head_box(image: torch.Tensor, axes: Sequence[int], share: float = 0.002) -> tuple[slice, ...]:
+def head_box(
+    image: torch.Tensor, axes: Sequence[int], share: float = 0.002, air: torch.Tensor | None = None
+) -> tuple[slice, ...]:
     """Box of the head along some axes of a normalised image.
 
     Args:
@@ -94,13 +109,15 @@ def head_box(image: torch.Tensor, axes: Sequence[int], share: float = 0.002) -> 
         axes: spatial axes (0 is the first after the channel) to find bounds along.
         share: a row belongs to the head when at least this share of its voxels, in any channel, is not air: single
             noisy voxels in the air do not widen the box.
+        air: (C,) value of the air of each channel, by default its smallest one here: give it where ``image`` is a part
+            of a volume that may hold no air.
 
     Returns:
         a slice for each of ``axes``; the full extent where nothing stands out.
     """
     spatial = image.shape[1:]
-    air = image.flatten(1).amin(1).view(-1, *(1 for _ in spatial))
-    head = (image > air).any(0)
+    floor = (image.flatten(1).amin(1) if air is None else air).view(-1, *(1 for _ in spatial))
+    head = (image > floor).any(0)
     box = []
     for axis in axes:
         others = [a for a in range(len(spatial)) if a != axis]

@@ -194,3 +194,21 @@ def test_mixed_precision_returns_float32(shape: tuple[int, ...], amp: bool) -> N
     result = AutocastInferer(amp)(x, network)
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, network(x), atol=0.05 if amp else 1e-5, rtol=0)
+
+
+def test_each_group_of_slices_has_its_own_box() -> None:
+    """A head of 12 rows in the first two slices and of 3 in the last two: the network sees as much of each."""
+    volume = torch.zeros(1, 1, 16, 8, 4)
+    volume[:, :, 2:14, :, :2] = 1.0
+    volume[:, :, 6:9, :, 2:] = 1.0
+    seen = []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(batch.shape))
+        return batch[:, 1:2]  # the slice itself, of previous, this and next
+
+    inferer = SliceStackInferer(neighbours=1, box_slices=2, divisor=1, margin=0, tolerance=1e9, amp=False)
+    result = inferer(volume, network)
+    assert seen == [(2, 3, 12, 8), (2, 3, 3, 8)]
+    assert torch.equal(result == OUTSIDE_LOGIT, volume == 0)
+    assert torch.equal(result[volume == 1], torch.ones(int(volume.sum())))

@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from medseg_ext.transforms import NormalizeHead, NormalizeHeadd, head_box, head_threshold
+from medseg_ext.transforms.normalize import sample
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,12 @@ def test_head_box_ignores_single_noisy_voxels() -> None:
 
 def test_head_box_of_nothing_is_everything() -> None:
     assert head_box(torch.zeros(3, 5, 6, 2), axes=(0, 1)) == (slice(0, 5), slice(0, 6))
+
+
+def test_a_sample_meets_every_slice() -> None:
+    values = np.broadcast_to(np.arange(4.0), (10, 5, 4))  # a value a slice
+    assert sample(values, most=1000).size == 200
+    # 200 // 100 = 2 and 4 share a factor, so every third is taken
+    taken = sample(values, most=100)
+    assert taken.size == 67
+    assert np.bincount(taken.astype(int)).tolist() == [17, 16, 17, 17]
