@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all: a kill or a full disk leaves the old one or none, never half of one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from medseg_ext.errors import InputError
 
 
 @contextmanager
@@ -23,3 +25,22 @@ def write_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes | str) -> Path:
+    """Write ready content by :func:`write_beside`.
+
+    Args:
+        path: where the file goes; missing folders are made.
+        content: bytes, or text, which is written as UTF-8 with the line ends it has.
+
+    Raises:
+        InputError: the folder cannot be made or written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_beside(path) as part:
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InputError(path, error.strerror or str(error), "a folder that can be written, with room left") from error
+    return path

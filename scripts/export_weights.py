@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from medseg_ext.reports import sha256, write_atomically
+from medseg_ext.files import write_atomically
+from medseg_ext.reports import sha256
 from medseg_ext.workflow.run import one_line_errors
 from medseg_ext.workflow.weights import read_weights
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medseg_ext.errors import InputError
-from medseg_ext.files import write_beside
+from medseg_ext.files import write_atomically
 from medseg_ext.layouts.study import PatientError, Study
 
 ALL = "all"
@@ -87,14 +87,7 @@ def write_split(path: str | os.PathLike[str], split: Mapping[str, Sequence[str]]
     Raises:
         InputError: where it cannot be written.
     """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with write_beside(target) as part:
-            part.write_text(json.dumps(split, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(target, error.strerror or str(error), "a writable folder") from error
-    return target
+    return write_atomically(Path(path), json.dumps(split, indent=2) + "\n")
 
 
 def _shuffled_groups(patients: Iterable[str], seed: int) -> list[list[str]]:

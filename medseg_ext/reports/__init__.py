@@ -1,7 +1,6 @@
 """Numbers and pictures of an evaluation as files: tables, overlays, a page, and the handler that makes them."""
 
 from medseg_ext.reports.examples import ExampleOverlays
-from medseg_ext.reports.files import write_atomically
 from medseg_ext.reports.handler import StudyReportHandler
 from medseg_ext.reports.overlays import Snapshot, draw_overlay, example_overlay, take_snapshot
 from medseg_ext.reports.provenance import provenance, sha256
@@ -20,7 +19,6 @@ __all__ = [
     "sha256",
     "take_snapshot",
     "track_run",
-    "write_atomically",
     "write_csv",
     "write_json",
     "write_summary",

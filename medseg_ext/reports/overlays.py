@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_ext.files import write_atomically
 from medseg_ext.metrics.volumes import Mask, as_array, as_mask, as_mask_pair, bounding_box, head_box
-from medseg_ext.reports.files import write_atomically
 
 TRUTH_COLOUR = "#5ff0b4"  # light bluish green, drawn as a solid line
 PREDICTION_COLOUR = "#ff6a1f"  # orange red, drawn dashed on top

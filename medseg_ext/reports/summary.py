@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from medseg_ext.files import write_atomically
 from medseg_ext.metrics.patient import MEASURES
-from medseg_ext.reports.files import write_atomically
 
 DISCLAIMER = "Research use only. Not for clinical use."
 #: Pictures beyond this many bytes together are linked to instead of embedded, or the page opens slowly.

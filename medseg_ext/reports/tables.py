@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg_ext.reports.files import write_atomically
+from medseg_ext.files import write_atomically
 
 DECIMALS = 6
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from medseg_ext.errors import InputError
-from medseg_ext.reports import write_atomically, write_csv, write_json
+from medseg_ext.files import write_atomically
+from medseg_ext.reports import write_csv, write_json
 
 
 def test_csv(tmp_path):
