@@ -42,5 +42,5 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
         with write_beside(path) as part:
             part.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise InputError(path, error.strerror or str(error), "a folder that can be written, with room left") from error
+        raise InputError(path, error.strerror or str(error), "a writable folder with room left") from error
     return path
