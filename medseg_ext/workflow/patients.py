@@ -42,7 +42,7 @@ class TrainingPatients:
         folds: number of folds, 0 for none. fold: which one validates, from 0.
         seed: of the split or the folds.
         channel_order: sequences wanted.
-        output_dir: where a drawn split is written.
+        output_dir: where a drawn split is written; must not be the input folder or lie in it.
 
     Attributes:
         train, validation: items for ``LoadStudyd``. names: patients by side.
@@ -62,6 +62,7 @@ class TrainingPatients:
         channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
         output_dir: str | Path = ".",
     ) -> None:
+        check_output_dir(output_dir, dataset_dir)
         studies, errors = find_studies(dataset_dir, channel_order=channel_order, masks="required")
         check_writable(output_dir)
         if split_file:

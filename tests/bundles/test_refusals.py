@@ -282,6 +282,8 @@ def test_outputs_that_cannot_be(run: Run, here: Path) -> None:
     assert "found the input folder as the output folder, allowed a folder outside the input" in line
     (line,) = run("evaluating", output_dir=here / "kaggle_3m" / "p0" / "masks")
     assert "found a folder inside the input as the output folder" in line
+    (line,) = run("training", output_dir=here / "kaggle_3m" / "results")
+    assert "found a folder inside the input as the output folder" in line
     assert fingerprint(here / "kaggle_3m") == before
     (here / "file").write_text("in the way")
     for job in ("inferring", "training"):
