@@ -1,6 +1,7 @@
 """Measure a bundle's speed beside that of the program it is compared with, in one run on one machine.
 
     python scripts/benchmark.py lgg [--dataset_dir DIR/kaggle_3m] [--output results/benchmark.json]
+    python scripts/benchmark.py brats [--case DIR] [--sections case ablation growth] [--output results/brats.json]
 
 Contenders run in turns and the medians are shown; "times as fast" compares within each round with the first row, whose
 own figure is 1. All contenders run with the memory allocator's setting that the bundle uses, which helps the reference
@@ -10,11 +11,13 @@ too. A busy machine spoils the figures: the load average is shown with them.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import benchmark_brats
 import benchmark_lgg
 import torch
 from benchmark_tools import Section, describe_machine, load_average, measure, print_result, write_report
@@ -43,6 +46,42 @@ def lgg(options: argparse.Namespace) -> None:
         run_sections([sections[name] for name in options.sections], options)
 
 
+@one_line_errors
+def brats(options: argparse.Namespace) -> None:
+    """Measure the 3-D window."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        work = options.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        network = benchmark_brats.NetworkSetting(
+            options.filters, options.stem_factor, weights=None if options.weights is None else str(options.weights)
+        )
+        data = os.environ.get("MEDSEG_DATA")
+        case = options.case or (benchmark_brats.find_case(Path(data)) if data and not options.phantom else None)
+        if case is None:
+            image, truth = benchmark_brats.prepare_phantom(tuple(options.size), work)
+        else:
+            image, truth = benchmark_brats.prepare_case(case, work, options.truth)
+        setting = benchmark_brats.Setting(
+            image=image,
+            network=network,
+            threads=options.threads,
+            device=options.device,
+            work=work,
+            patch=tuple(options.patch),
+            zoo_window=tuple(options.zoo_window),
+            timeout=options.timeout,
+            same_process=options.same_process,
+            truth=truth if options.truth else None,
+            bundle=None if options.bundle is None else options.bundle.resolve(),
+        )
+        sections: dict[str, list[Callable[[], Section]]] = {
+            "case": [lambda: benchmark_brats.case_section(setting, options.contenders)],
+            "ablation": [lambda: benchmark_brats.ablation_section(setting)],
+            "growth": benchmark_brats.growth_sections(setting, options.sizes, options.classes, options.classes_size),
+        }
+        run_sections([section for name in options.sections for section in sections[name]], options)
+
+
 def run_sections(sections: Sequence[Callable[[], Section]], options: argparse.Namespace) -> None:
     """Build, measure and show one section after the other, then write the report."""
     console = Console()
@@ -64,7 +103,7 @@ def run_sections(sections: Sequence[Callable[[], Section]], options: argparse.Na
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="lgg")
+    commands = parser.add_subparsers(required=True, metavar="{lgg,brats}")
     command = commands.add_parser("lgg", help="2-D LGG bundle against brain-segmentation-pytorch")
     command.set_defaults(function=lgg)
     command.add_argument("--bundle", type=Path, default=BUNDLES / "lgg_2d_segmentation", help="the bundle's folder")
@@ -80,18 +119,56 @@ def build_parser() -> argparse.ArgumentParser:
         default=["training", "inference", "first_mask"],
         help="what to measure (all)",
     )
-    command.add_argument("--repeats", type=int, default=3, help="rounds (3)")
+    _add_shared(command, repeats=3)
+
+    command = commands.add_parser("brats", help="3-D window against MONAI's, nnU-Net's and OpenVINO")
+    command.set_defaults(function=brats)
+    command.add_argument("--case", type=Path, help="folder of a case; without it one of $MEDSEG_DATA, or a phantom")
+    command.add_argument("--phantom", action="store_true", help="take the phantom even where there are real cases")
+    command.add_argument("--truth", action="store_true", help="compare with the labels too, which scores the case")
+    command.add_argument(
+        "--size", type=int, nargs=3, default=[240, 240, 155], metavar="N", help="of the phantom (240 240 155)"
+    )
+    command.add_argument("--filters", type=int, default=16, help="initial filters of SegResNet (16)")
+    command.add_argument("--stem_factor", type=int, default=1, help="of a space-to-depth stem before it (1: none)")
+    command.add_argument("--weights", type=Path, help="weights of that network; random ones without it")
+    command.add_argument("--bundle", type=Path, help="folder of a bundle, measured as it is shipped")
+    command.add_argument(
+        "--patch", type=int, nargs=3, default=[128, 128, 128], metavar="N", help="the smaller window (128 128 128)"
+    )
+    command.add_argument(
+        "--zoo_window", type=int, nargs=3, default=[240, 240, 160], metavar="N", help="the model zoo's (240 240 160)"
+    )
+    command.add_argument(
+        "--sections", nargs="+", choices=("case", "ablation", "growth"), default=["case", "ablation"],
+        help="what to measure (case ablation)",
+    )  # fmt: skip
+    command.add_argument("--contenders", nargs="+", help="only these rows of the case, by their first words (all)")
+    command.add_argument(
+        "--sizes", type=int, nargs="*", default=[96, 128, 160, 192], help="edges of growth's volumes (96 128 160 192)"
+    )
+    command.add_argument("--classes", type=int, nargs="*", default=[1, 10, 50], help="classes of growth (1 10 50)")
+    command.add_argument("--classes_size", type=int, default=128, help="edge of the volume for the classes (128)")
+    command.add_argument("--work", type=Path, help="folder that keeps what was measured, to go on after a stop")
+    command.add_argument("--timeout", type=float, default=3600.0, help="seconds a row may take (3600)")
+    command.add_argument("--device", default="cpu", help="cpu, or a GPU as torch names it (cpu)")
+    command.add_argument("--same_process", action="store_true", help="no process a row: quick, without peak memory")
+    _add_shared(command, repeats=1)
+    return parser
+
+
+def _add_shared(command: argparse.ArgumentParser, repeats: int) -> None:
+    command.add_argument("--repeats", type=int, default=repeats, help=f"rounds ({repeats})")
     command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of the network (all)")
     command.add_argument("--output", type=Path, help="JSON file for every single figure")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    for name, least in (("patients", 2), ("images", 16), ("repeats", 1), ("threads", 1)):
-        if getattr(options, name) < least:
+    for name, least in (("patients", 2), ("images", 16), ("filters", 8), ("repeats", 1), ("threads", 1)):
+        if getattr(options, name, least) < least:
             parser.error(f"--{name}: found {getattr(options, name)}, allowed {least} or more")
     keep_freed_memory()
     torch.set_num_threads(options.threads)

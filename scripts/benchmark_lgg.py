@@ -228,7 +228,8 @@ def _bundle_inference(setting: Setting) -> Callable[[], float]:
     parser = _read_config(setting.bundle, "inference.json")
     parser["dataset_dir"], parser["output_dir"] = str(setting.dataset_dir), str(target)
     parser.parse(True)
-    parser.get_parsed_content("initialize")
+    for step in ("initialize", "weights"):
+        parser.get_parsed_content(step)
     torch.set_num_threads(setting.threads)
     evaluator = parser.get_parsed_content("evaluator")
     evaluator.run()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -66,6 +67,8 @@ class Section:
         higher_is_better: False where the figures are times.
         contenders: in the order in which each round runs them.
         notes: what a reader must know to judge the figures.
+        columns: asked after the last round for more figures: heading, then name of the contender, to figure.
+        remarks: asked after the last round for more notes.
     """
 
     title: str
@@ -73,11 +76,13 @@ class Section:
     higher_is_better: bool
     contenders: Sequence[Contender]
     notes: Sequence[str] = ()
+    columns: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+    remarks: Callable[[], Sequence[str]] = list
 
 
 @dataclass
 class Result:
-    """A measured section, with the load averages (1 minute) around it."""
+    """A measured section, with the load averages (1 minute) around it; figures of what failed are NaN."""
 
     title: str
     unit: str
@@ -86,6 +91,7 @@ class Result:
     notes: list[str]
     load_before: float | None
     load_after: float | None
+    columns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def measure(section: Section, repeats: int) -> Result:
@@ -103,10 +109,10 @@ def measure(section: Section, repeats: int) -> Result:
                 bar.set_postfix_str(contender.name)
                 values[contender.name].append(contender.run())
                 bar.update()
+    after = load_average()
     rows = rows_of(values, section.higher_is_better)
-    return Result(
-        section.title, section.unit, section.higher_is_better, rows, list(section.notes), before, load_average()
-    )
+    notes = [*section.notes, *section.remarks()]
+    return Result(section.title, section.unit, section.higher_is_better, rows, notes, before, after, section.columns())
 
 
 def rows_of(values: dict[str, list[float]], higher_is_better: bool) -> list[Row]:
@@ -157,12 +163,13 @@ def describe_machine(threads: int) -> dict[str, Any]:
 def print_result(result: Result, console: Console) -> None:
     """Show one section as a table."""
     table = Table(title=result.title, title_justify="left", caption="\n".join(result.notes), caption_justify="left")
-    table.add_column("", no_wrap=True)
-    for heading in (f"{result.unit} (median)", "lowest", "highest", "times as fast"):
-        table.add_column(heading, justify="right")
+    table.add_column("", no_wrap=not result.columns)
+    for heading in (f"{result.unit} (median)", "lowest", "highest", "times as fast", *result.columns):
+        table.add_column(heading, justify="right", min_width=6)
     for row in result.rows:
         figures = (row.median, min(row.values), max(row.values))
-        table.add_row(row.name, *(f"{figure:.3g}" for figure in figures), f"{row.speedup:.2f}")
+        more = [f"{column[row.name]:.4g}" if row.name in column else "" for column in result.columns.values()]
+        table.add_row(row.name, *(f"{figure:.3g}" for figure in figures), f"{row.speedup:.2f}", *more)
     console.print(table)
     if result.load_before is not None and result.load_after is not None:
         console.print(f"load average before {result.load_before:.2f}, after {result.load_after:.2f}\n")
@@ -173,6 +180,16 @@ def write_report(path: Path, machine: dict[str, Any], options: dict[str, Any], r
     sections = [
         asdict(result) | {"rows": [asdict(row) | {"median": row.median} for row in result.rows]} for result in results
     ]
+    report = _without_nan({"machine": machine, "options": options, "sections": sections})
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_beside(path) as part:
-        part.write_text(json.dumps({"machine": machine, "options": options, "sections": sections}, indent=2) + "\n")
+        part.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -21,12 +21,13 @@ def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManag
     if device.type == "cuda":
         return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
     # without the instructions oneDNN emulates bfloat16, slower than float32
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_instructions():
+    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and has_bf16_instructions():
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
 
 
-def _has_bf16_instructions() -> bool:
+def has_bf16_instructions() -> bool:
+    """Whether the processor computes in bfloat16 instead of emulating it."""
     try:
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     except AttributeError:  # these are private names of torch: without them stay in float32

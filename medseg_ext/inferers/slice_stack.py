@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class SliceStackInferer(Inferer):
             more than ``tolerance`` are resampled in-plane to it, and their logits back.
         tolerance: relative difference up to which the slices stay as they are.
         margin: pixels of air kept around the head.
+        smallest_box: (rows, columns) that a box has at least, as far as the slices reach: give it the size of the crops
+            in training. Near the vertex the head is so small that a tight box shows the network the unknown.
         share: a row or column belongs to the head when at least this share of its pixels in those slices does.
         mirror: average the logits with those of the mirrored slice (along columns).
         amp: see :class:`AutocastInferer`.
@@ -45,11 +47,12 @@ class SliceStackInferer(Inferer):
         self,
         neighbours: int = 1,
         batch_size: int = 8,
-        box_slices: int = 8,
+        box_slices: int = 4,
         divisor: int = 32,
         matrix: int = 256,
         tolerance: float = 0.25,
-        margin: int = 4,
+        margin: int = 2,
+        smallest_box: Sequence[int] = (0, 0),
         share: float = 0.01,
         mirror: bool = False,
         amp: bool = True,
@@ -61,6 +64,7 @@ class SliceStackInferer(Inferer):
         self.matrix = matrix
         self.tolerance = tolerance
         self.margin = margin
+        self.smallest_box = tuple(smallest_box)
         self.share = share
         self.mirror = mirror
         self.forward = AutocastInferer(amp)
@@ -104,11 +108,18 @@ class SliceStackInferer(Inferer):
         rows, columns = head_box(
             slices[indices.start : indices.stop].transpose(0, 1), axes=(1, 2), share=self.share, air=air
         )
-        height, width = slices.shape[2:]
-        return (
-            slice(max(0, rows.start - self.margin), min(height, rows.stop + self.margin)),
-            slice(max(0, columns.start - self.margin), min(width, columns.stop + self.margin)),
-        )
+        extents = zip((rows, columns), self.smallest_box, slices.shape[2:], strict=True)
+        rows, columns = (self._widen(bounds, least, length) for bounds, least, length in extents)
+        return rows, columns
+
+    def _widen(self, bounds: slice, least: int, length: int) -> slice:
+        """The margin to both sides, and more where that is less than ``least``, within 0 .. ``length``."""
+        start, stop = max(0, bounds.start - self.margin), min(length, bounds.stop + self.margin)
+        least = min(least, length)
+        if stop - start < least:
+            start = min(max(0, (start + stop - least) // 2), length - least)
+            stop = start + least
+        return slice(start, stop)
 
     def _box_logits(
         self,

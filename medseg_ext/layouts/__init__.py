@@ -1,6 +1,8 @@
-"""Find and read data sets: Kaggle LGG, folders of slices, NIfTI, nnU-Net; write masks the way the images came."""
+"""Find and read data sets: Kaggle LGG, folders of slices, BraTS, NIfTI, nnU-Net, DICOM; write masks as images came."""
 
-from medseg_ext.layouts.detect import find_studies, load_study, study_from_path
+from medseg_ext.layouts.aligned import AlignedStudy, load_aligned
+from medseg_ext.layouts.detect import find_studies, load_study, study_from_files, study_from_path
+from medseg_ext.layouts.labels import CONVENTIONS, REGIONS, labels_from_regions, regions_from_labels
 from medseg_ext.layouts.masks import check_output_dir, write_mask
 from medseg_ext.layouts.sequences import canonical_channels, canonical_sequence
 from medseg_ext.layouts.splits import (
@@ -13,13 +15,29 @@ from medseg_ext.layouts.splits import (
     select,
     write_split,
 )
-from medseg_ext.layouts.study import LGG_CHANNELS, LoadedStudy, PatientError, Study
+from medseg_ext.layouts.study import (
+    BRATS_CHANNELS,
+    BRATS_RULES,
+    LGG_CHANNELS,
+    LGG_RULES,
+    LoadedStudy,
+    PatientError,
+    Study,
+    StudyRules,
+)
 
 __all__ = [
+    "BRATS_CHANNELS",
+    "BRATS_RULES",
+    "CONVENTIONS",
     "LGG_CHANNELS",
+    "LGG_RULES",
+    "REGIONS",
+    "AlignedStudy",
     "LoadedStudy",
     "PatientError",
     "Study",
+    "StudyRules",
     "canonical_channels",
     "canonical_sequence",
     "check_leakage",
@@ -27,11 +45,15 @@ __all__ = [
     "choose_patients",
     "find_studies",
     "kfold",
+    "labels_from_regions",
+    "load_aligned",
     "load_study",
     "patient_group",
     "read_split",
+    "regions_from_labels",
     "seeded_split",
     "select",
+    "study_from_files",
     "study_from_path",
     "write_mask",
     "write_split",

@@ -19,14 +19,25 @@ def print_note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-def check_flair(sequences: Sequence[str], path: Path) -> None:
-    """Refuse a study without FLAIR.
+_SAID: set[str] = set()
+
+
+def print_note_once(text: str) -> None:
+    """Say a thing about a file the first time the file is read, not every epoch."""
+    if text not in _SAID:
+        _SAID.add(text)
+        print_note(text)
+
+
+def check_required(sequences: Sequence[str], path: Path, required: Sequence[str] = ("flair",)) -> None:
+    """Refuse a study without a sequence that it cannot do without.
 
     Raises:
         InputError: naming the sequences there are.
     """
-    if "flair" not in sequences:
-        raise InputError(path, f"no flair (only {', '.join(sequences)})", "a flair file in every study")
+    for name in required:
+        if name not in sequences:
+            raise InputError(path, f"no {name} (only {', '.join(sequences)})", f"a {name} file in every study")
 
 
 def select_channels(image: np.ndarray, sources: Sequence[str], wanted: Sequence[str], path: Path) -> np.ndarray:
@@ -45,7 +56,7 @@ def select_channels(image: np.ndarray, sources: Sequence[str], wanted: Sequence[
         InputError: where FLAIR is missing, is the same everywhere, or another sequence is missing that it cannot
             stand in for.
     """
-    check_flair(sources, path)
+    check_required(sources, path)
     flair = image[sources.index("flair")]
     low, high = flair.min(), flair.max()
     if low == high:

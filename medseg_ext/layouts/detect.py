@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medseg_ext.errors import InputError
-from medseg_ext.layouts import kaggle, nifti, nnunet, slices
+from medseg_ext.layouts import dicom, kaggle, nifti, nnunet, slices
 from medseg_ext.layouts.channels import print_note
-from medseg_ext.layouts.listing import ALLOWED_FOLDER, list_folder
-from medseg_ext.layouts.sequences import NIFTI_SUFFIXES, PICTURE_SUFFIXES, canonical_channels, split_suffix
-from medseg_ext.layouts.study import LGG_CHANNELS, MASK_MODES, LoadedStudy, MaskMode, PatientError, Study
+from medseg_ext.layouts.listing import Listing, list_folder
+from medseg_ext.layouts.sequences import (
+    CANONICAL,
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    canonical_channels,
+    canonical_sequence,
+    sequence_of_file,
+    split_suffix,
+    without_sequence,
+)
+from medseg_ext.layouts.study import (
+    LGG_CHANNELS,
+    LGG_RULES,
+    MASK_MODES,
+    LoadedStudy,
+    MaskMode,
+    PatientError,
+    Study,
+    StudyRules,
+)
 
 #: How far below the folder given is looked.
 MAX_DEPTH = 6
@@ -22,8 +40,8 @@ MAX_DEPTH = 6
 class _Finder:
     """Walks a folder and collects studies and the errors of single patients."""
 
-    def __init__(self, mode: MaskMode, channels: tuple[str, ...]) -> None:
-        self.mode, self.channels = mode, channels
+    def __init__(self, mode: MaskMode, channels: tuple[str, ...], rules: StudyRules) -> None:
+        self.mode, self.channels, self.rules = mode, channels, rules
         self.studies: list[Study] = []
         self.errors: list[InputError] = []
         self._seen: set[str] = set()
@@ -40,13 +58,14 @@ class _Finder:
             self._descend([own], depth)
             return
         if nnunet.is_dataset(folder, listing):
-            self._collect(*nnunet.find_studies(folder, listing, self.mode))
+            self._collect(*nnunet.find_studies(folder, listing, self.mode, self.rules))
             return
         before = len(self.studies) + len(self.errors)
         if listing.niftis:
             if listing.pictures:
                 print_note(f"{folder}: NIfTI files and pictures together, the pictures are left alone")
-            self._collect(*nifti.find_studies(folder, listing.niftis, self.mode, self.channels, top=depth == 0))
+            top = depth == 0
+            self._collect(*nifti.find_studies(folder, listing.niftis, self.mode, self.channels, top, self.rules))
             self._descend(listing.folders, depth)
             return
         if listing.pictures:
@@ -59,12 +78,20 @@ class _Finder:
                     # A stack of slices is one patient: what lies below it (overlays, masks) is not another.
                     self.studies.append(study)
                     return
-        self._descend(listing.folders, depth)
+        taken = self._take_dicom(folder, listing) if self.rules.dicom else set()
+        self._descend([sub for sub in listing.folders if sub not in taken], depth)
         masks_alone = bool(listing.pictures) and self.mode == "ignore"
         if depth and not listing.folders and not masks_alone and len(self.studies) + len(self.errors) == before:
             kinds = sorted({path.suffix or path.name for path in listing.others})
             found = f"no slices or volumes (only {', '.join(kinds)})" if kinds else "an empty folder"
-            self.errors.append(PatientError(folder, found, ALLOWED_FOLDER, folder.name))
+            self.errors.append(PatientError(folder, found, self.rules.allowed, folder.name))
+
+    def _take_dicom(self, folder: Path, listing: Listing) -> set[Path]:
+        """Collect the DICOM studies of a folder and of those right below it; return the folders that are done."""
+        own, below = dicom.dicom_files(listing), dicom.files_below(listing.folders)
+        if own or below:
+            self._collect(*dicom.find_studies(folder, own, below, self.rules))
+        return {place for place, _ in below}
 
     def _descend(self, folders: Iterable[Path], depth: int) -> None:
         if depth >= MAX_DEPTH:
@@ -116,6 +143,7 @@ def find_studies(
     *,
     channel_order: Iterable[str] = LGG_CHANNELS,
     masks: MaskMode = "optional",
+    rules: StudyRules = LGG_RULES,
 ) -> tuple[list[Study], list[InputError]]:
     """Find the studies in a folder; the layout is told from the files.
 
@@ -124,6 +152,7 @@ def find_studies(
         channel_order: sequences that will be asked for.
         masks: ``required`` (training, evaluating: a slice without mask, or a mask without slice, is an error),
             ``optional`` (the same where a patient has any mask) or ``ignore`` (inferring: masks are left alone).
+        rules: what makes files a study: `LGG_RULES` or `BRATS_RULES`.
 
     Returns:
         Studies sorted by patient, and the errors of patients that cannot be used.
@@ -132,11 +161,11 @@ def find_studies(
         InputError: for a folder that is missing, unreadable or holds no study.
     """
     folder = Path(directory)
-    finder = _Finder(_check_mode(masks), canonical_channels(channel_order))
+    finder = _Finder(_check_mode(masks), canonical_channels(channel_order), rules)
     finder.walk(folder)
     finder.refuse_twins()
     if not finder.studies and not finder.errors:
-        raise InputError(folder, "no studies in the folder", ALLOWED_FOLDER)
+        raise InputError(folder, "no studies in the folder", rules.allowed)
     return sorted(finder.studies, key=lambda study: study.patient), finder.errors
 
 
@@ -172,11 +201,39 @@ def load_study(
         raise PatientError.of(error, study.patient) from error
 
 
+def study_from_files(files: Mapping[str, str | os.PathLike[str]] | Sequence[str | os.PathLike[str]]) -> Study:
+    """The study that named files make.
+
+    Args:
+        files: NIfTI files by sequence, ``{"t1ce": ..., "flair": ...}``, or a list of them with a sequence in each name.
+
+    Raises:
+        InputError: for no file, a sequence that cannot be told, or one that is there twice.
+    """
+    if isinstance(files, Mapping):
+        named = [(canonical_sequence(name), Path(path)) for name, path in files.items()]
+    else:
+        names = [Path(path).name for path in files]
+        named = [(sequence_of_file(path, names), Path(path)) for path in files]
+    by_sequence: dict[str, Path] = {}
+    for sequence, path in named:
+        if sequence in by_sequence:
+            raise InputError(path, f"a second {sequence} file (also {by_sequence[sequence].name})", "one a sequence")
+        by_sequence[sequence] = path
+    if not by_sequence:
+        raise InputError("image", "no files", f"at least one of {', '.join(CANONICAL)}")
+    sequences = tuple(name for name in CANONICAL if name in by_sequence)
+    images = tuple(by_sequence[name] for name in sequences)
+    patient = without_sequence(split_suffix(images[0].name)[0]) or images[0].absolute().parent.name
+    return Study(patient=patient, layout="nifti", folder=images[0].parent, images=images, sequences=sequences)
+
+
 def study_from_path(
     path: str | os.PathLike[str],
     *,
     channel_order: Iterable[str] = LGG_CHANNELS,
     masks: MaskMode = "ignore",
+    rules: StudyRules = LGG_RULES,
 ) -> Study:
     """The one study that a path stands for.
 
@@ -185,6 +242,7 @@ def study_from_path(
             one study.
         channel_order: sequences that will be asked for.
         masks: as in `find_studies`.
+        rules: as in `find_studies`.
 
     Raises:
         InputError: where there is no study, or more than one.
@@ -192,7 +250,7 @@ def study_from_path(
     path = Path(path)
     mode, channels = _check_mode(masks), canonical_channels(channel_order)
     if path.is_dir():
-        studies, errors = find_studies(path, channel_order=channels, masks=mode)
+        studies, errors = find_studies(path, channel_order=channels, masks=mode, rules=rules)
         if errors:
             raise errors[0]
         if len(studies) != 1:
@@ -202,7 +260,7 @@ def study_from_path(
         raise InputError(path, "no such file or folder", "a NIfTI file, a slice, or the folder of one study")
     suffix = split_suffix(path.name)[1]
     if suffix in NIFTI_SUFFIXES:
-        return nifti.study_of_file(path, list_folder(path.parent).niftis, mode, channels)
+        return nifti.study_of_file(path, list_folder(path.parent).niftis, mode, channels, rules)
     if suffix in PICTURE_SUFFIXES:
         study = slices.find_study(path.parent, list_folder(path.parent).pictures, mode)
         if study is not None:

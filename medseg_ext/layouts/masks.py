@@ -44,6 +44,11 @@ def check_output_dir(output_dir: str | os.PathLike[str], input_dir: str | os.Pat
             if above.samefile(source):
                 what = "the input folder" if above == place else "a folder inside the input"
                 raise InputError(output_dir, f"{what} as the output folder", "a folder outside the input")
+    # nnU-Net's truth lies beside its images under the very names that masks get
+    with contextlib.suppress(OSError):
+        beside = place.parent.samefile(Path(os.path.realpath(source)).parent)
+        if beside and source.name.startswith("images") and place.name.startswith("labels"):
+            raise InputError(output_dir, "the input's labels as the output folder", "a folder outside the data set")
 
 
 def write_mask(study: LoadedStudy | Study, mask: np.ndarray, output_dir: str | os.PathLike[str]) -> list[Path]:
@@ -81,7 +86,7 @@ def _write_slices(study: Study, lesion: np.ndarray, output_dir: Path) -> list[Pa
     if lesion.shape != wanted:
         raise ValueError(f"mask of shape {lesion.shape} for slices of shape {wanted}")
     target = output_dir / study.patient
-    _refuse_input(target, study)
+    refuse_input(target, study)
     names = [f"{slice_name(image, study.patient)}_mask{image.suffix}" for image in images]
 
     def fill(folder: Path) -> None:
@@ -104,7 +109,7 @@ def _write_volume(study: Study, lesion: np.ndarray, output_dir: Path) -> list[Pa
     source = reference_image(study)
     tail = "" if study.layout == "nnunet" else "_mask"
     target = output_dir / f"{study.patient}{tail}{split_suffix(source.name)[1]}"
-    _refuse_input(output_dir, study)
+    refuse_input(output_dir, study)
     image = _volume_like(source, lesion)
     with _reported(target):
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -137,7 +142,7 @@ def _volume_like(source: Path, lesion: np.ndarray) -> nibabel.Nifti1Image:
     return image
 
 
-def _refuse_input(folder: Path, study: Study) -> None:
+def refuse_input(folder: Path, study: Study) -> None:
     """The last guard: no mask lands in a folder that holds the study's own files."""
     for source in {study.folder, *(path.parent for path in (*study.images, *study.masks))}:
         with contextlib.suppress(OSError):

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from medseg_ext.errors import InputError
-from medseg_ext.layouts.channels import check_flair, print_note, select_channels
+from medseg_ext.layouts.channels import check_required, print_note, select_channels
+from medseg_ext.layouts.labels import conventions_of_names
 from medseg_ext.layouts.orientation import largest_shift, resample, voxel_size
 from medseg_ext.layouts.sequences import CANONICAL, sequence_of_file, sequences_in, split_suffix, without_sequence
-from medseg_ext.layouts.study import LoadedStudy, MaskMode, PatientError, Study
+from medseg_ext.layouts.study import LGG_RULES, LoadedStudy, MaskMode, PatientError, Study, StudyRules
 from medseg_ext.layouts.volumes import Volume, is_stack_shape, open_volume, read_volume, shape_text
 
 _MASK = re.compile(r"(?:^|[_.-])(?:mask|seg|segmentation|labels?|lesions?)$", re.IGNORECASE)
@@ -30,15 +31,21 @@ class _Group:
     masks: list[Path] = field(default_factory=list)
 
 
-def _split_name(path: Path, lead_name: str) -> tuple[str, str, bool]:
+def _split_name(path: Path, lead_name: str, mask_stems: Sequence[str] = ()) -> tuple[str, str, bool]:
     """What a file shares with its study, the part of its name that may tell the sequence, and whether it is a mask."""
     stem = split_suffix(path.name)[0]
+    if stem in mask_stems:
+        return "", "", True
     is_mask = _MASK.search(stem) is not None
     stem = _MASK.sub("", stem)
     # A patient's name may well hold "T1"; only what comes after it says something about the file.
     lead = lead_name if stem.startswith(lead_name) and stem != lead_name else ""
     rest = stem[len(lead) :]
     return lead + without_sequence(rest), rest, is_mask
+
+
+def _stem(path: Path) -> str:
+    return split_suffix(path.name)[0]
 
 
 def _has_digit(text: str) -> bool:
@@ -59,8 +66,8 @@ def _patient_name(key: str, folder: Path, sole: bool, top: bool) -> str:
 class _FolderFinder:
     """Sorts the NIfTI files of one folder into studies, masks and files that are neither."""
 
-    def __init__(self, folder: Path, mode: MaskMode, channels: Sequence[str], top: bool) -> None:
-        self.folder, self.mode, self.channels, self.top = folder, mode, channels, top
+    def __init__(self, folder: Path, mode: MaskMode, channels: Sequence[str], top: bool, rules: StudyRules) -> None:
+        self.folder, self.mode, self.channels, self.top, self.rules = folder, mode, channels, top, rules
         self.groups: dict[str, _Group] = defaultdict(_Group)
         self.unknown: list[Path] = []
         self.studies: list[Study] = []
@@ -69,7 +76,7 @@ class _FolderFinder:
     def find(self, files: Sequence[Path]) -> None:
         """Fill `studies` and `errors` from the folder's NIfTI files."""
         for path in files:
-            key, _, is_mask = _split_name(path, self.folder.name)
+            key, _, is_mask = _split_name(path, self.folder.name, self.rules.mask_stems)
             (self.groups[key].masks if is_mask else self.groups[key].files).append(path)
         # Images without a sequence in the name are stacks, or something else that lies about (a brain mask, a DWI).
         for group in self.groups.values():
@@ -98,7 +105,7 @@ class _FolderFinder:
             for name in ("", self.folder.name):
                 group.masks += self.groups[name].masks if name in self.groups and name != key else []
         try:
-            study = _study(patient, self.folder, group, self.mode)
+            study = _study(patient, self.folder, group, self.mode, self.rules)
             self._check_unknown(study, key, sole)
         except InputError as error:
             self.errors.append(PatientError.of(error, patient))
@@ -108,7 +115,9 @@ class _FolderFinder:
     def _check_unknown(self, study: Study, key: str, sole: bool) -> None:
         """A misspelt sequence must not be taken for a missing one."""
         missing = [name for name in self.channels if study.sequences and name not in study.sequences]
-        mine = [path for path in self.unknown if sole or (key and path.name.startswith(key))]
+        others = tuple(stem.lower() for stem in self.rules.other_stems)
+        unknown = [path for path in self.unknown if not (others and _stem(path).lower().endswith(others))]
+        mine = [path for path in unknown if sole or (key and path.name.startswith(key))]
         if missing and mine:
             listed = ", ".join(path.name for path in mine)
             raise InputError(mine[0], f"no {' and no '.join(missing)}, but unknown sequences ({listed})", _IMAGE_NAMES)
@@ -151,7 +160,12 @@ class _FolderFinder:
 
 
 def find_studies(
-    folder: Path, files: Sequence[Path], mode: MaskMode, channels: Sequence[str], top: bool = False
+    folder: Path,
+    files: Sequence[Path],
+    mode: MaskMode,
+    channels: Sequence[str],
+    top: bool = False,
+    rules: StudyRules = LGG_RULES,
 ) -> tuple[list[Study], list[InputError]]:
     """The studies that the NIfTI files of a folder make.
 
@@ -161,16 +175,17 @@ def find_studies(
         mode: ``ignore`` leaves masks alone.
         channels: sequences that will be asked for.
         top: whether this is the folder the user named, not one below it.
+        rules: what makes files a study.
 
     Returns:
         Studies, and the errors of those that cannot be used.
     """
-    finder = _FolderFinder(folder, mode, channels, top)
+    finder = _FolderFinder(folder, mode, channels, top, rules)
     finder.find(files)
     return finder.studies, finder.errors
 
 
-def _study(patient: str, folder: Path, group: _Group, mode: MaskMode) -> Study:
+def _study(patient: str, folder: Path, group: _Group, mode: MaskMode, rules: StudyRules) -> Study:
     masks: tuple[Path, ...] = ()
     if mode != "ignore":
         if len(group.masks) > 1:
@@ -189,12 +204,23 @@ def _study(patient: str, folder: Path, group: _Group, mode: MaskMode) -> Study:
             raise InputError(path, f"a second {sequence} file (also {by_sequence[sequence].name})", "one a sequence")
         by_sequence[sequence] = path
     sequences = tuple(name for name in CANONICAL if name in by_sequence)
-    check_flair(sequences, group.files[0])
+    check_required(sequences, group.files[0], rules.required)
     images = tuple(by_sequence[name] for name in sequences)
-    return Study(patient=patient, layout="nifti", folder=folder, images=images, masks=masks, sequences=sequences)
+    known = conventions_of_names([_stem(path) for path in images], _stem(masks[0])) if masks else None
+    return Study(
+        patient=patient,
+        layout="nifti",
+        folder=folder,
+        images=images,
+        masks=masks,
+        sequences=sequences,
+        conventions=known,
+    )
 
 
-def study_of_file(path: Path, siblings: Sequence[Path], mode: MaskMode, channels: Sequence[str]) -> Study:
+def study_of_file(
+    path: Path, siblings: Sequence[Path], mode: MaskMode, channels: Sequence[str], rules: StudyRules = LGG_RULES
+) -> Study:
     """The study that a NIfTI file is part of.
 
     Args:
@@ -202,6 +228,7 @@ def study_of_file(path: Path, siblings: Sequence[Path], mode: MaskMode, channels
         siblings: NIfTI files of the same folder.
         mode: ``ignore`` leaves masks alone.
         channels: sequences that will be asked for.
+        rules: what makes files a study.
 
     Raises:
         InputError: where the file is of no usable study.
@@ -210,10 +237,10 @@ def study_of_file(path: Path, siblings: Sequence[Path], mode: MaskMode, channels
         stem = split_suffix(path.name)[0]
         masks = [other for other in siblings if _MASK.sub("", split_suffix(other.name)[0]) == stem and other != path]
         group = _Group([path], [] if mode == "ignore" else masks)
-        return replace(_study(stem, path.parent, group, mode), patient=stem)
+        return replace(_study(stem, path.parent, group, mode, rules), patient=stem)
     key = _split_name(path, path.parent.name)[0]
     mine = [other for other in siblings if _split_name(other, path.parent.name)[0] == key]
-    studies, errors = find_studies(path.parent, mine, mode, channels, top=True)
+    studies, errors = find_studies(path.parent, mine, mode, channels, top=True, rules=rules)
     if errors:
         raise errors[0]
     return studies[0]
@@ -244,7 +271,7 @@ def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode, held:
         InputError: for any file that is not what its place asks for.
     """
     study = replace(study, sequences=study.sequences or held)
-    check_flair(study.sequences, study.images[0])
+    check_required(study.sequences, study.images[0])
     if is_stack(study):
         reference = read_volume(study.images[0], study.sequences)
         data, affine = reference.canonical()

@@ -11,12 +11,14 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medseg_ext.errors import InputError
-from medseg_ext.layouts.channels import check_flair
+from medseg_ext.layouts.channels import check_required
+from medseg_ext.layouts.labels import conventions_of_json
 from medseg_ext.layouts.listing import Listing, list_folder
 from medseg_ext.layouts.sequences import canonical_channels, split_suffix
-from medseg_ext.layouts.study import MaskMode, PatientError, Study
+from medseg_ext.layouts.study import LGG_RULES, MaskMode, PatientError, Study, StudyRules
 from medseg_ext.layouts.volumes import is_stack_shape, open_volume
 
 _PARTS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
@@ -39,13 +41,16 @@ def is_dataset(folder: Path, listing: Listing) -> bool:
         return False
 
 
-def find_studies(folder: Path, listing: Listing, mode: MaskMode) -> tuple[list[Study], list[InputError]]:
+def find_studies(
+    folder: Path, listing: Listing, mode: MaskMode, rules: StudyRules = LGG_RULES
+) -> tuple[list[Study], list[InputError]]:
     """The cases of an nnU-Net set.
 
     Args:
         folder: the set, its ``imagesTr`` or ``imagesTs``, or a flat folder of cases.
         listing: what it holds.
         mode: with ``required`` the cases of ``imagesTs`` count only if there is a ``labelsTs``.
+        rules: what makes files a study.
 
     Returns:
         Studies, and the errors of cases that cannot be used.
@@ -56,29 +61,37 @@ def find_studies(folder: Path, listing: Listing, mode: MaskMode) -> tuple[list[S
     parts = [sub for sub in listing.folders if sub.name in _PARTS] or [folder]
     root = folder if parts != [folder] else folder.parent
     settings = next((path for path in (root / _JSON, folder / _JSON) if path.is_file()), None)
-    names = _read_channels(settings) if settings else ()
+    content = _read_json(settings) if settings else {}
+    names = _channels(content, settings, rules.required) if settings else ()
+    conventions = conventions_of_json(content.get("labels"))
     studies: list[Study] = []
     errors: list[InputError] = []
     for part in parts:
         labels = part.parent / _PARTS.get(part.name, "labels")
         if mode == "required" and part.name == "imagesTs" and len(parts) > 1 and not labels.is_dir():
             continue
-        found, failed = _Part(part, labels, names, settings, mode).find()
+        found, failed = _Part(part, labels, names, settings, mode, conventions).find()
         studies += found
         errors += failed
     return studies, errors
 
 
-def _read_channels(path: Path) -> tuple[str, ...]:
-    """Canonical names of the channels, in their order."""
-    allowed = 'channel_names such as {"0": "T1", "1": "FLAIR", "2": "T1Gd"}'
+_ALLOWED = 'channel_names such as {"0": "T1", "1": "FLAIR", "2": "T1Gd"}'
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(path, f"no readable JSON ({error})", allowed) from error
-    named = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None
+        raise InputError(path, f"no readable JSON ({error})", _ALLOWED) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _channels(content: dict[str, Any], path: Path, required: tuple[str, ...]) -> tuple[str, ...]:
+    """Canonical names of the channels, in their order."""
+    named = content.get("channel_names", content.get("modality"))
     if not isinstance(named, dict) or sorted(named) != sorted(str(i) for i in range(len(named))) or not named:
-        raise InputError(path, f"channel_names {named!r}", allowed)
+        raise InputError(path, f"channel_names {named!r}", _ALLOWED)
     ending = content.get("file_ending", ".nii.gz")
     if ending not in {".nii.gz", ".nii"}:
         raise InputError(path, f"file_ending {ending!r}", ".nii.gz or .nii")
@@ -87,7 +100,7 @@ def _read_channels(path: Path) -> tuple[str, ...]:
         channels = canonical_channels(order)
     except InputError as error:
         raise InputError(path, f"channels {', '.join(order)}", f"each a sequence, {error.allowed}") from error
-    check_flair(channels, path)
+    check_required(channels, path, required)
     return channels
 
 
@@ -100,6 +113,7 @@ class _Part:
     names: tuple[str, ...]
     settings: Path | None
     mode: MaskMode
+    conventions: tuple[str, ...] | None
 
     def find(self) -> tuple[list[Study], list[InputError]]:
         """Studies, and the errors of cases that cannot be used."""
@@ -157,6 +171,7 @@ class _Part:
             images=images,
             masks=tuple(masks),
             sequences=self.names,
+            conventions=self.conventions,
         )
 
 

@@ -78,8 +78,10 @@ def largest_shift(a: np.ndarray, b: np.ndarray, shape: tuple[int, ...]) -> float
     return float(distance / min(*voxel_size(a), *voxel_size(b)))
 
 
-def resample(data: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], target_affine: np.ndarray) -> np.ndarray:
-    """Bring a volume to another grid by linear interpolation; 0 where it does not reach.
+def resample(
+    data: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], target_affine: np.ndarray, fill: float = 0.0
+) -> np.ndarray:
+    """Bring a volume to another grid by linear interpolation.
 
     A voxel is taken to reach half its size to every side, so that rounding in an affine does not cost the outermost
     slices.
@@ -89,11 +91,17 @@ def resample(data: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], targe
         affine: 4x4 of `data`.
         shape: of the grid to fill.
         target_affine: 4x4 of that grid.
+        fill: what stands where the volume does not reach.
     """
     to_source = np.linalg.inv(affine) @ target_affine
-    moved = affine_transform(data, to_source[:3, :3], to_source[:3, 3], tuple(shape), order=1, mode="nearest")
+    matrix = to_source[:3, :3]
+    straight = np.abs(matrix - np.diag(np.diag(matrix))).max() < 1e-7
+    # SciPy goes axis by axis, several times faster, where it is given the diagonal alone.
+    along = np.diag(matrix) if straight else matrix
+    moved = affine_transform(data, along, to_source[:3, 3], tuple(shape), order=1, mode="nearest")
     grid = np.ogrid[tuple(slice(n) for n in shape)]
     for axis, size in enumerate(data.shape):
-        place = to_source[axis, 3] + sum(to_source[axis, i] * grid[i] for i in range(3))
-        moved[(place < -0.5) | (place > size - 0.5)] = 0
+        terms = [axis] if straight else range(3)
+        place = to_source[axis, 3] + sum(to_source[axis, i] * grid[i] for i in terms)
+        moved[np.broadcast_to((place < -0.5) | (place > size - 0.5), moved.shape)] = fill
     return moved

@@ -16,7 +16,7 @@ import numpy as np
 
 from medseg_ext.errors import InputError
 from medseg_ext.layouts import kaggle
-from medseg_ext.layouts.channels import check_flair, select_channels
+from medseg_ext.layouts.channels import check_required, select_channels
 from medseg_ext.layouts.pictures import count_channels, read_mask_picture, read_picture
 from medseg_ext.layouts.sequences import CANONICAL, sequences_in, split_suffix, without_sequence
 from medseg_ext.layouts.study import LGG_CHANNELS, LoadedStudy, MaskMode, PatientError, Study
@@ -153,7 +153,7 @@ def find_study(folder: Path, pictures: Sequence[Path], mode: MaskMode) -> Study 
         _check_numbers(folder, files)
         names, images, sequences = _order_images(files)
         if sequences:
-            check_flair(sequences, images[0])
+            check_required(sequences, images[0])
         layout = "kaggle" if not sequences and kaggle.is_kaggle_folder(folder, images) else "slices"
         matched = _match_masks(names, images, masks, mode)
     except InputError as error:

@@ -18,16 +18,19 @@ ALL = "all"
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 _ALLOWED_FILE = 'JSON such as {"train": ["p1", "p2"], "val": ["p3"], "test": ["p4"]}'
 _TCGA = re.compile(r"(TCGA)[_.-]([A-Z0-9]{2})[_.-]([A-Z0-9]{4})(?![A-Z0-9])", re.IGNORECASE)
+_BIDS = re.compile(r"sub-[A-Za-z0-9]+(?=_|$)")
 
 
 def patient_group(name: str) -> str:
     """The person behind a study's name.
 
     Studies of the Cancer Genome Atlas are named after person and date, ``TCGA_CS_4941_19960909``, and go by the
-    person; any other name stands for itself.
+    person, those of BIDS (``sub-01_ses-2``) by the subject; any other name stands for itself.
     """
-    match = _TCGA.match(name)
-    return "_".join(match.groups()).upper() if match else name
+    if match := _TCGA.match(name):
+        return "_".join(match.groups()).upper()
+    subject = _BIDS.match(name)
+    return subject.group() if subject else name
 
 
 def check_leakage(split: Mapping[str, Sequence[str]], source: str | os.PathLike[str] = "split") -> None:

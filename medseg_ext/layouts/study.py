@@ -10,9 +10,13 @@ from typing import Literal
 import numpy as np
 
 from medseg_ext.errors import InputError
+from medseg_ext.layouts.listing import ALLOWED_FOLDER
 
 MaskMode = Literal["required", "optional", "ignore"]
 MASK_MODES: tuple[MaskMode, ...] = ("required", "optional", "ignore")
+
+#: Channels of the 3-D brain tumour bundle.
+BRATS_CHANNELS = ("t1", "t1ce", "t2", "flair")
 
 #: Channels asked for unless told otherwise, and the order in which an RGB slice of the LGG set holds them.
 LGG_CHANNELS = ("t1", "flair", "t1ce")
@@ -43,19 +47,51 @@ class PatientError(InputError):
         return cls(error.path, error.found, error.allowed, patient)
 
 
+@dataclass(frozen=True)
+class StudyRules:
+    """What makes files a study that can be used.
+
+    Args:
+        required: canonical names of sequences without which it cannot; with none, any one sequence will do.
+        mask_stems: whole file stems that are masks of the study they lie beside, whatever its own name.
+        other_stems: ends of file stems that are no sequence, so that they do not pass for a misspelt one.
+        dicom: whether DICOM series are read.
+        allowed: what a folder may hold, for errors.
+    """
+
+    required: tuple[str, ...] = ("flair",)
+    mask_stems: tuple[str, ...] = ()
+    other_stems: tuple[str, ...] = ()
+    dicom: bool = False
+    allowed: str = ALLOWED_FOLDER
+
+
+LGG_RULES = StudyRules()
+#: The label map of BraTS20_Training_355 kept the name it had before the set was made; those of 2013 are OTMultiClass.
+BRATS_RULES = StudyRules(
+    required=(),
+    mask_stems=("OTMultiClass", "W39_1998.09.19_Segm"),
+    other_stems=("brainmask", "brain_mask", "brain-mask"),
+    dicom=True,
+    allowed="NIfTI files (one a sequence, or a 4-D stack), a set of nnU-Net or the Decathlon, or DICOM series",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """The files of one patient.
 
     Args:
         patient: name that outputs and tables go by.
-        layout: ``kaggle``, ``slices``, ``nifti`` (one file a sequence), ``nifti-stack`` (one 4-D file) or ``nnunet``.
+        layout: ``kaggle``, ``slices``, ``nifti`` (one file a sequence), ``nifti-stack`` (one 4-D file), ``nnunet`` or
+            ``dicom``.
         folder: where the files lie.
         images: files in order: slices by number (with one grey file a sequence: slice by slice, the sequences of each
-            in the order of `sequences`); else one file a sequence, or the single stack.
+            in the order of `sequences`); else one file a sequence (of a DICOM series its first), or the single stack.
         masks: files in the same order, one a slice or one a study; empty without a mask.
         sequences: canonical names of what the files hold; empty where the format leaves that to a named order (RGB
             slices: `LGG_CHANNELS`; stacks and nnU-Net cases without ``dataset.json``: ``nifti_channel_order``).
+        conventions: label conventions that the layout leaves open, None where it says nothing (see `labels`).
     """
 
     patient: str
@@ -64,6 +100,7 @@ class Study:
     images: tuple[Path, ...]
     masks: tuple[Path, ...] = ()
     sequences: tuple[str, ...] = ()
+    conventions: tuple[str, ...] | None = None
 
 
 @dataclass

@@ -35,13 +35,15 @@ class Volume:
         path: the file.
         data: float32, shape (X, Y, Z), or (X, Y, Z, C) for a stack.
         affine: 4x4 to the file's world, in mm.
-        oriented: whether the affine says how the head lies.
+        oriented: whether the affine says how the head lies; one that only scales is not taken to (see `orientation`).
+        coded: whether the file has an affine of its own at all.
     """
 
     path: Path
     data: np.ndarray
     affine: np.ndarray
     oriented: bool
+    coded: bool = True
 
     def transform(self) -> np.ndarray:
         """Flips and swaps to the canonical orientation."""
@@ -89,10 +91,13 @@ def world_affine(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, bo
     affine = np.array(image.affine, float)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise InputError(path, "an affine that is not invertible", "an orientation and spacing, or none")
-    # Without a code for either form nibabel makes up an affine that flips and centres the array.
-    coded = bool(image.header["sform_code"] or image.header["qform_code"])
     affine[:3] *= _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
-    return affine, coded and carries_orientation(affine)
+    return affine, is_coded(image) and carries_orientation(affine)
+
+
+def is_coded(image: nibabel.Nifti1Image) -> bool:
+    """Whether a file has an affine: without a code for either form nibabel makes one up that flips and centres."""
+    return bool(image.header["sform_code"] or image.header["qform_code"])
 
 
 def stack_axis(shape: tuple[int, ...], channels: int) -> int | None:
@@ -149,7 +154,7 @@ def read_volume(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
     if bad:
         raise InputError(path, f"NaN or infinite values in {bad} voxels", "finite intensities")
     data = data.reshape(shape[:3]) if axis is None else np.moveaxis(data, axis, -1).reshape(*_space(shape, axis), -1)
-    return Volume(path, data, affine, oriented)
+    return Volume(path, data, affine, oriented, is_coded(image))
 
 
 def _space(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:

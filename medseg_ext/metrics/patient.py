@@ -19,20 +19,35 @@ Row = dict[str, Any]
 
 
 class Measure(NamedTuple):
-    """A column of the table: what it is called in print, in what unit, and by which protocol it came about."""
+    """A column of the table: what it is called in print, in what unit, and by which protocol it came about.
+
+    Attributes:
+        label: its name.
+        unit: empty for a plain number.
+        protocol: a sentence, see the module that takes it.
+        decimals: how many are printed; files have six.
+        share: whether it is a share from 0 to 1, of which 1 is best.
+        region: what it is taken of, where a patient has several regions.
+    """
 
     label: str
     unit: str
     protocol: str
+    decimals: int = 3
+    share: bool = False
+    region: str = ""
 
 
 MEASURES: dict[str, Measure] = {
-    "dice": Measure("Dice", "", "whole patient volume, all slices, the mask as it is; both masks empty 1, one empty 0"),
+    "dice": Measure(
+        "Dice", "", "whole patient volume, all slices, the mask as it is; both masks empty 1, one empty 0", share=True
+    ),
     "dice_reference_protocol": Measure(
         "Dice, reference protocol",
         "",
         "as brain-segmentation-pytorch scores: first and last slice dropped, on its cropped and resized grid, of the "
         "prediction only the largest 3-D component; empty masks as for Dice; left out below three slices",
+        share=True,
     ),
     "iou": Measure("IoU", "", "whole patient volume; both masks empty 1, one empty 0"),
     "hd95_px": Measure(
@@ -40,6 +55,7 @@ MEASURES: dict[str, Measure] = {
         "px",
         "in-plane symmetric 95th percentile Hausdorff distance of outlines, mean over the slices where both masks hold "
         "something; left out where no slice has both",
+        decimals=2,
     ),
     "precision": Measure("Precision", "", "voxels; of an empty prediction 1 where the truth is empty too, else 0"),
     "recall": Measure("Recall", "", "voxels; of an empty truth 1 where the prediction is empty too, else 0"),
@@ -49,11 +65,13 @@ MEASURES: dict[str, Measure] = {
         "expected calibration error of the foreground probability, 15 equal bins, over the voxels of the head's box "
         "and of both masks",
     ),
-    "area_px": Measure("Lesion area", "px", "truth pixels, total over the patient's slices"),
-    "predicted_area_px": Measure("Predicted area", "px", "predicted pixels, total over the patient's slices"),
-    "volume_ml": Measure("Lesion volume", "ml", "truth voxels times the voxel size"),
-    "predicted_volume_ml": Measure("Predicted volume", "ml", "predicted voxels times the voxel size"),
-    "n_slices": Measure("Slices", "", "slices in the study"),
+    "area_px": Measure("Lesion area", "px", "truth pixels, total over the patient's slices", decimals=0),
+    "predicted_area_px": Measure(
+        "Predicted area", "px", "predicted pixels, total over the patient's slices", decimals=0
+    ),
+    "volume_ml": Measure("Lesion volume", "ml", "truth voxels times the voxel size", decimals=2),
+    "predicted_volume_ml": Measure("Predicted volume", "ml", "predicted voxels times the voxel size", decimals=2),
+    "n_slices": Measure("Slices", "", "slices in the study", decimals=0),
 }
 
 

@@ -115,7 +115,8 @@ def bounding_box(mask: Any, margin: int = 0, fraction: float = 0.0) -> tuple[sli
     box = []
     for axis, size in enumerate(array.shape):
         others = tuple(other for other in range(array.ndim) if other != axis)
-        planes = np.flatnonzero(array.mean(axis=others) > fraction)
+        # any() stops at the first hit and keeps to booleans
+        planes = np.flatnonzero(array.mean(axis=others) > fraction if fraction else array.any(axis=others))
         if planes.size == 0:
             return tuple(slice(0, full) for full in array.shape)
         box.append(slice(max(int(planes[0]) - margin, 0), min(int(planes[-1]) + 1 + margin, size)))

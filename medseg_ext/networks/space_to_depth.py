@@ -13,7 +13,9 @@ def space_to_depth(x: torch.Tensor, factor: int) -> torch.Tensor:
     batch, channels, height, width, depth = x.shape
     h, w, d = height // factor, width // factor, depth // factor
     x = x.reshape(batch, channels, h, factor, w, factor, d, factor)
-    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, channels * factor * factor * factor, h, w, d)
+    x = x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, channels * factor * factor * factor, h, w, d)
+    # convolutions in bfloat16 want channels last, and keep what the first of them is given
+    return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def depth_to_space(x: torch.Tensor, factor: int) -> torch.Tensor:

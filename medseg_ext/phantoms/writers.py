@@ -152,6 +152,25 @@ def write_brats2023(phantom: Phantom, dest: Path, name: str | None = None) -> Pa
     return folder
 
 
+def write_nnunet_brats(phantom: Phantom, dest: Path, name: str | None = None) -> Path:
+    """nnU-Net's raw layout with its own numbers for BraTS: 1 edema, 2 core, 3 enhancing, named by region."""
+    name = name or case_name(phantom.seed)
+    dest = write_nnunet(phantom, dest, name)
+    label = np.array([0, 2, 1, 0, 3], np.uint8)[phantom.label]
+    save_nifti(label, phantom.affine, dest / "labelsTr" / f"{name}.nii.gz", dtype=np.uint8)
+    path = dest / "dataset.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    description["labels"] = {
+        "background": 0,
+        "whole tumor": [1, 2, 3],
+        "tumor core": [2, 3],
+        "enhancing tumor": [3],
+    }
+    description["regions_class_order"] = [1, 2, 3]
+    path.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    return dest
+
+
 def write_decathlon(phantom: Phantom, dest: Path, name: str | None = None) -> Path:
     """Medical Segmentation Decathlon, Task01: 4-D images, labels 1 edema, 2 non-enhancing, 3 enhancing.
 
@@ -192,8 +211,9 @@ WRITERS: dict[str, Writer] = {
     "nifti": write_nifti,
     "nifti-stack": write_nifti_stack,
     "nnunet": write_nnunet,
+    "nnunet-brats": write_nnunet_brats,
     "brats2020": write_brats2020,
     "brats2023": write_brats2023,
     "decathlon": write_decathlon,
 }
-VOLUME_LAYOUTS = ("brats2020", "brats2023", "decathlon")
+VOLUME_LAYOUTS = ("brats2020", "brats2023", "decathlon", "nnunet-brats")

@@ -2,21 +2,31 @@
 
 from medseg_ext.reports.examples import ExampleOverlays
 from medseg_ext.reports.handler import StudyReportHandler
+from medseg_ext.reports.measures import LesionMeasures, StudyArrays, StudyMeasures
 from medseg_ext.reports.overlays import Snapshot, draw_overlay, example_overlay, take_snapshot
+from medseg_ext.reports.planes import PlanesSnapshot, draw_planes, take_planes
 from medseg_ext.reports.provenance import provenance, sha256
+from medseg_ext.reports.regions import RegionMeasures
 from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
 from medseg_ext.reports.tracking import track_run
 
 __all__ = [
     "ExampleOverlays",
+    "LesionMeasures",
     "Picture",
+    "PlanesSnapshot",
+    "RegionMeasures",
     "Snapshot",
+    "StudyArrays",
+    "StudyMeasures",
     "StudyReportHandler",
     "draw_overlay",
+    "draw_planes",
     "example_overlay",
     "provenance",
     "sha256",
+    "take_planes",
     "take_snapshot",
     "track_run",
     "write_csv",

@@ -26,12 +26,16 @@ class ExampleOverlays:
         log_dir: TensorBoard's folder; None for no TensorBoard.
         flair_channel: the channel drawn.
         patients: how many patients, the first ones of the validation.
+        region: which channel of truth and prediction is drawn, where they have several.
     """
 
-    def __init__(self, log_dir: str | Path | None = None, flair_channel: int = 1, patients: int = 4) -> None:
+    def __init__(
+        self, log_dir: str | Path | None = None, flair_channel: int = 1, patients: int = 4, region: int = 0
+    ) -> None:
         self.log_dir = log_dir
         self.flair_channel = flair_channel
         self.patients = patients
+        self.region = region
         self.sinks: list[Sink] = []
         self._drawn = 0
         self._writer: Any = None
@@ -53,7 +57,7 @@ class ExampleOverlays:
             if self._drawn >= self.patients:
                 return
             image = item["image"][self.flair_channel][None]
-            picture = example_overlay(image, item.get("label"), item["pred"])
+            picture = example_overlay(image, self._mask(item.get("label")), self._mask(item["pred"]))
             name = self._name(engine.state.batch, index)
             self._drawn += 1
             self._log(name, picture, engine.state.epoch)
@@ -62,6 +66,9 @@ class ExampleOverlays:
         """Let TensorBoard show what was drawn."""
         if self._writer is not None:
             self._writer.flush()
+
+    def _mask(self, masks: Any) -> Any:
+        return masks[self.region : self.region + 1] if masks is not None and len(masks) > 1 else masks
 
     def _name(self, batch: Any, index: int) -> str:
         item = batch[index] if isinstance(batch, list) and index < len(batch) else {}

@@ -4,40 +4,44 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
-from medseg_ext.metrics.patient import MEASURES, Row, patient_areas, patient_metrics, summarise
+from medseg_ext.metrics.patient import Row
 from medseg_ext.metrics.volumes import as_array
-from medseg_ext.reports.overlays import ROLES, Snapshot, draw_overlay, file_name, take_snapshot, worst_median_best
-from medseg_ext.reports.summary import Picture, format_value, label_of, write_summary
+from medseg_ext.reports.measures import LesionMeasures, StudyArrays, StudyMeasures
+from medseg_ext.reports.overlays import ROLES, file_name, worst_median_best
+from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
+
+#: A patient's row, and what its picture is drawn from, which depends on the measures.
+_Patient = tuple[Row, Any]
 
 
 class StudyReportHandler:
     """Measure every patient an evaluator yields; at the end write the tables, the pictures and the page.
 
     Attach it to a MONAI evaluator that yields whole patients, after the post-processing that makes ``pred`` binary.  Of
-    each patient it keeps a row of numbers and a compressed crop of at most twelve slices.
+    each patient it keeps a row of numbers and a few compressed slices.
 
     With a truth it writes ``metrics.csv``, ``metrics.json``, ``overlays/`` of the worst, median and best patient by
-    Dice, and ``summary.html``.  Patients without a truth get areas, and volumes where the spacing is known; where no
-    patient has one the tables are ``measurements.csv`` and ``measurements.json``, and every patient has its picture.
+    Dice, and ``summary.html``.  Patients without a truth get areas or volumes; where no patient has one the tables are
+    ``measurements.csv`` and ``measurements.json``, and every patient has its picture.
     No patient, no file.  Under several processes the first one gathers and writes.
 
     Args:
         output_dir: the folder for all of it; made when missing.
         image_key: original image (C, H, W, D), not normalised, in the engine's output or batch.
-        label_key: truth (1, H, W, D), binary; may be missing or None.
-        prob_key: foreground probability (1, H, W, D); may be missing.
-        pred_key: prediction (1, H, W, D), binary.
+        label_key: truth (1, H, W, D), or (R, H, W, D) of several regions, binary; may be missing or None.
+        prob_key: probability, of the prediction's shape; may be missing.
+        pred_key: prediction, of the truth's shape, binary.
         patient_key: the patient's name.
         spacing_key: (row, column, slice) in mm; may be missing or None.
-        flair_channel: the channel drawn.
+        flair_channel: the channel drawn, where no ``measures`` are given.
         overlays: draw pictures: of the three patients, or of ``"all"`` of them.
         summary: write ``summary.html``.
         title: heading of the page and of the printed table.
@@ -46,6 +50,8 @@ class StudyReportHandler:
             are in its attribute ``patients``, where it has one, are left out of all the rest: a patient whose mask
             could not be written has failed, however well it was measured.
         note: a sentence below the page's heading.
+        measures: what is measured and drawn of a patient; :class:`~medseg_ext.reports.LesionMeasures` when None, and
+            :class:`~medseg_ext.reports.RegionMeasures` for the regions of a tumour.
 
     Raises:
         ValueError: while running, when a patient lacks the image or the prediction, or shapes do not fit.
@@ -69,15 +75,17 @@ class StudyReportHandler:
         provenance: Mapping[str, Any] | None = None,
         errors: Iterable[BaseException | str] = (),
         note: str = "",
+        measures: StudyMeasures | None = None,
     ) -> None:
         if overlays not in {True, False, "all"}:
             raise ValueError(f"overlays: found {overlays!r}, allowed True, False or 'all'")
         self.output_dir = Path(output_dir)
         self.image_key, self.label_key, self.prob_key, self.pred_key = image_key, label_key, prob_key, pred_key
         self.patient_key, self.spacing_key = patient_key, spacing_key
-        self.flair_channel, self.overlays, self.summary = flair_channel, overlays, summary
+        self.measures = LesionMeasures(flair_channel) if measures is None else measures
+        self.overlays, self.summary = overlays, summary
         self.title, self.provenance, self.errors, self.note = title, dict(provenance or {}), errors, note
-        self._patients: list[tuple[Row, Snapshot | None]] = []
+        self._patients: list[_Patient] = []
 
     def attach(self, engine: Engine) -> None:
         """Listen to an evaluator."""
@@ -103,22 +111,17 @@ class StudyReportHandler:
         Returns:
             The row, ``patient`` first.
         """
-        image, pred = as_array(self._required(item, self.image_key)), _volume(self._required(item, self.pred_key))
-        truth, probability = _volume(item.get(self.label_key)), _volume(item.get(self.prob_key))
         spacing = item.get(self.spacing_key)
-        spacing = None if spacing is None else tuple(float(step) for step in spacing)
-        row: Row = {"patient": self._name(item)}
-        if truth is None:
-            row |= patient_areas(pred, spacing)
-            caption = f"predicted {_size(row, 'predicted_')}"
-        else:
-            row |= patient_metrics(pred, truth, probability, image, spacing)
-            caption = f"Dice {row['dice']:.3f}, truth {_size(row, '')}, predicted {_size(row, 'predicted_')}"
-        snapshot = None
-        if self.overlays:
-            snapshot = take_snapshot(
-                row["patient"], image, pred, truth, channel=self.flair_channel, spacing=spacing, caption=caption
-            )
+        study = StudyArrays(
+            patient=self._name(item),
+            image=as_array(self._required(item, self.image_key)),
+            pred=_volume(self._required(item, self.pred_key)),
+            truth=_volume(item.get(self.label_key)),
+            probability=_volume(item.get(self.prob_key)),
+            spacing=None if spacing is None else tuple(float(step) for step in spacing),
+        )
+        row: Row = {"patient": study.patient} | self.measures.measure(study)
+        snapshot = self.measures.snapshot(study, self.measures.caption(row)) if self.overlays else None
         self._patients.append((row, snapshot))
         return row
 
@@ -130,10 +133,10 @@ class StudyReportHandler:
             return
         patients.sort(key=lambda patient: _natural(patient[0]["patient"]))
         rows = [row for row, _ in patients]
-        aggregate = summarise(rows)
+        aggregate = self.measures.summarise(rows)
         stem = "metrics" if aggregate["scored"] else "measurements"
-        protocols = {name: measure.protocol for name, measure in MEASURES.items() if name in aggregate}
         write_csv(rows, self.output_dir / f"{stem}.csv")
+        protocols = self.measures.protocols(aggregate)
         write_json(
             {**aggregate, "protocols": protocols, "provenance": self.provenance}, self.output_dir / f"{stem}.json"
         )
@@ -149,16 +152,15 @@ class StudyReportHandler:
                 provenance=self.provenance,
                 errors=self.errors,
                 note=self.note,
+                measures=self.measures,
             )
-        _print_table(self.title, aggregate)
+        _print_table(self.title, len(rows), *self.measures.printed(aggregate))
         print(last.resolve(), flush=True)
 
-    def _draw(self, patients: list[tuple[Row, Snapshot | None]]) -> list[Picture]:
+    def _draw(self, patients: list[_Patient]) -> list[Picture]:
         snapshots = [snapshot for _, snapshot in patients]
-        roles = {
-            index: role
-            for role, index in worst_median_best([row.get("dice", float("nan")) for row, _ in patients]).items()
-        }
+        scores = [self.measures.score(row) for row, _ in patients]
+        roles = {index: role for role, index in worst_median_best(scores).items()}
         chosen = list(roles)
         if self.overlays == "all" or not roles:
             chosen += [index for index in range(len(patients)) if index not in roles]
@@ -173,7 +175,7 @@ class StudyReportHandler:
                 continue
             role, caption = roles.get(index, ""), f"{snapshot.patient}: {snapshot.caption}"
             name = "_".join(part for part in (role, file_name(snapshot.patient)) if part)
-            path = draw_overlay(snapshot, folder / f"{name}.png")
+            path = self.measures.draw(snapshot, folder / f"{name}.png")
             pictures.append(Picture(path, f"{role.capitalize()} patient, {caption}" if role else caption))
         return pictures
 
@@ -208,17 +210,12 @@ def _volume(array: Any) -> Any:
     return volume[0] if volume.ndim == 4 and volume.shape[0] == 1 else volume
 
 
-def _size(row: Row, prefix: str) -> str:
-    volume = row.get(f"{prefix}volume_ml")
-    return f"{row[f'{prefix}area_px']:,} px" if volume is None else f"{volume:.1f} ml"
-
-
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Sort ``p2`` before ``p10``."""
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def _gathered(patients: list[tuple[Row, Snapshot | None]]) -> list[tuple[Row, Snapshot | None]]:
+def _gathered(patients: list[_Patient]) -> list[_Patient]:
     """The patients of all processes on the first one, none elsewhere."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
@@ -232,24 +229,15 @@ def _gathered(patients: list[tuple[Row, Snapshot | None]]) -> list[tuple[Row, Sn
     return list(by_name.values())
 
 
-def _print_table(title: str, aggregate: Mapping[str, Any]) -> None:
+def _print_table(title: str, count: int, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    count = aggregate["patients"]
     table = Table(title=Text(f"{title}: {count} patient{'' if count == 1 else 's'}"), title_justify="left")
     table.add_column("")
-    for heading in ("mean", "median", "95 % CI"):
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for name in MEASURES:
-        if name in aggregate and name != "n_slices":
-            estimate = aggregate[name]
-            low, high = (format_value(name, bound) for bound in estimate["ci95"])
-            table.add_row(
-                Text(label_of(name)),  # as text, or the unit's brackets are taken for markup
-                format_value(name, estimate["mean"]),
-                format_value(name, estimate["median"]),
-                f"{low} – {high}",
-            )
+    for label, *cells in lines:
+        table.add_row(Text(label), *cells)  # as text, or the unit's brackets are taken for markup
     Console(file=sys.stdout).print(table)

@@ -6,17 +6,18 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from medseg_ext.files import write_atomically
-from medseg_ext.metrics.patient import MEASURES
+from medseg_ext.metrics.patient import Measure
+from medseg_ext.reports.measures import LesionMeasures, StudyMeasures, format_value, label_of
 
 DISCLAIMER = "Research use only. Not for clinical use."
 #: Pictures beyond this many bytes together are linked to instead of embedded, or the page opens slowly.
 _EMBED_BYTES = 12_000_000
-_HEADLINE = ("dice", "dice_reference_protocol", "iou", "hd95_px")
 _PROVENANCE_LABELS = {
     "bundle": "Bundle",
     "weights": "Weights",
@@ -48,35 +49,39 @@ def write_summary(
     provenance: Mapping[str, Any] | None = None,
     errors: Iterable[BaseException | str] = (),
     note: str = "",
+    measures: StudyMeasures | None = None,
 ) -> Path:
     """Write the page.
 
     Args:
         path: the HTML file.
         title: heading.
-        rows: one a patient, with ``patient`` and any of :data:`~medseg_ext.metrics.MEASURES`; without a truth the page
-            holds areas and volumes alone.
-        aggregate: from :func:`~medseg_ext.metrics.summarise`.
+        rows: one a patient, with ``patient`` and any of the measures; without a truth the page holds areas and volumes
+            alone.
+        aggregate: from the measures' ``summarise``.
         pictures: overlays, in the order in which they are shown.  Embedded, or linked to relative to the page where
             they come to more than 12 MB.
         provenance: text by name, from :func:`~medseg_ext.reports.provenance`; other names are shown as they are.
         errors: patients that failed, with the line that was printed for them.
         note: a sentence below the heading, as what data these are.
+        measures: what the names in rows and aggregate stand for; :class:`~medseg_ext.reports.LesionMeasures` when None.
 
     Raises:
         InputError: the file cannot be written.
     """
     embed = sum(picture.path.stat().st_size for picture in pictures) <= _EMBED_BYTES
     failures = [" ".join(str(error).split()) for error in errors]
+    measures = LesionMeasures() if measures is None else measures
+    style = _CSS + _CSS_REGIONS if any(measure.region for measure in measures.columns.values()) else _CSS
     body = "\n".join(
         part
         for part in (
             _header(title, note, len(rows), len(failures)),
-            _headline(aggregate),
+            _headline(aggregate, measures),
             _failures(failures),
             _pictures(pictures, path.parent, embed),
-            _patients(rows),
-            _aggregate(aggregate),
+            _patients(rows, measures),
+            _aggregate(aggregate, measures),
             _provenance(provenance or {}),
             f"<footer>{DISCLAIMER}</footer>",
         )
@@ -85,24 +90,9 @@ def write_summary(
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{_escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
     return write_atomically(path, page)
-
-
-def format_value(name: str, value: Any) -> str:
-    """A measure as the page and the printed table show it; a dash where it is not defined."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if name in {"area_px", "predicted_area_px", "n_slices"}:
-        return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return f"{value:.2f}" if name in {"hd95_px", "volume_ml", "predicted_volume_ml"} else f"{value:.3f}"
-
-
-def label_of(name: str) -> str:
-    """A measure's label with its unit."""
-    measure = MEASURES[name]
-    return f"{measure.label} [{measure.unit}]" if measure.unit else measure.label
 
 
 def _escape(text: Any) -> str:
@@ -117,19 +107,18 @@ def _header(title: str, note: str, patients: int, failed: int) -> str:
     return f'<header><h1>{_escape(title)}</h1><p class="sub">{counts} · {DISCLAIMER}</p>{said}</header>'
 
 
-def _headline(aggregate: Mapping[str, Any]) -> str:
-    names = [name for name in _HEADLINE if name in aggregate]
-    if not names:
-        names = [name for name in ("predicted_volume_ml", "predicted_area_px") if name in aggregate]
+def _headline(aggregate: Mapping[str, Any], measures: StudyMeasures) -> str:
+    estimates, columns = measures.estimates(aggregate), measures.columns
+    groups = ([name for name in group if name in estimates] for group in measures.headlines)
     cards = []
-    for name in names:
-        estimate = aggregate[name]
-        low, high = (format_value(name, bound) for bound in estimate["ci95"])
+    for name in next(filter(None, groups), []):
+        estimate = estimates[name]
+        low, high = (format_value(name, bound, columns) for bound in estimate["ci95"])
         cards.append(
-            f'<div class="card"><div class="what">{_escape(label_of(name))}</div>'
-            f'<div class="big">{format_value(name, estimate["mean"])}</div>'
+            f'<div class="card"><div class="what">{_escape(label_of(name, columns))}</div>'
+            f'<div class="big">{format_value(name, estimate["mean"], columns)}</div>'
             f'<div class="small">mean; 95 % CI {low} to {high}<br>'
-            f"median {format_value(name, estimate['median'])}</div></div>"
+            f"median {format_value(name, estimate['median'], columns)}</div></div>"
         )
     return f'<section class="cards">{"".join(cards)}</section>' if cards else ""
 
@@ -155,52 +144,75 @@ def _pictures(pictures: Sequence[Picture], folder: Path, embed: bool) -> str:
     return f"<section><h2>Overlays</h2>{''.join(figures)}</section>" if figures else ""
 
 
-def _patients(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = [name for name in MEASURES if any(name in row for row in rows)]
+def _patients(rows: Sequence[Mapping[str, Any]], measures: StudyMeasures) -> str:
     if not rows:
         return ""
-    head = "".join(f'<th title="{_escape(MEASURES[name].protocol)}">{_escape(label_of(name))}</th>' for name in names)
+    columns = measures.columns
+    names = measures.shown(rows)
     lines = []
     for row in rows:
-        cells = "".join(_cell(name, row.get(name)) for name in names)
+        cells = "".join(_cell(name, row.get(name), columns) for name in names)
         lines.append(f'<tr><th scope="row">{_escape(row.get("patient", ""))}</th>{cells}</tr>')
     return (
         '<section><h2>Patients</h2><div class="scroll"><table>'
-        f"<thead><tr><th>Patient</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div></section>"
+        f"<thead>{_patients_head(names, columns)}</thead><tbody>{''.join(lines)}</tbody></table></div></section>"
     )
 
 
-def _cell(name: str, value: Any) -> str:
-    text = format_value(name, value)
-    if name in {"dice", "dice_reference_protocol"} and isinstance(value, float) and math.isfinite(value):
+def _patients_head(names: Sequence[str], columns: Mapping[str, Measure]) -> str:
+    """A line of headings; a second one below where measures are taken of several regions."""
+    if not any(columns[name].region for name in names):
+        head = "".join(
+            f'<th title="{_escape(columns[name].protocol)}">{_escape(label_of(name, columns))}</th>' for name in names
+        )
+        return f"<tr><th>Patient</th>{head}</tr>"
+    above, below = [], []
+    for _, together in groupby(names, lambda name: columns[name]._replace(region="")):
+        group = list(together)
+        measure = columns[group[0]]
+        label = label_of(group[0], {group[0]: measure._replace(region="")})
+        span = f'colspan="{len(group)}"' if measure.region else 'rowspan="2"'
+        above.append(f'<th class="group" {span} title="{_escape(measure.protocol)}">{_escape(label)}</th>')
+        below += [f"<th>{_escape(columns[name].region)}</th>" for name in group if columns[name].region]
+    return f'<tr><th rowspan="2">Patient</th>{"".join(above)}</tr><tr class="regions">{"".join(below)}</tr>'
+
+
+def _cell(name: str, value: Any, columns: Mapping[str, Measure]) -> str:
+    text = format_value(name, value, columns)
+    if columns[name].share and isinstance(value, float) and math.isfinite(value):
         return f'<td class="bar" style="--part:{100 * min(max(value, 0.0), 1.0):.1f}%">{text}</td>'
     return f"<td>{text}</td>"
 
 
-def _aggregate(aggregate: Mapping[str, Any]) -> str:
-    lines = []
-    for name, measure in MEASURES.items():
-        if name not in aggregate:
-            continue
-        estimate = aggregate[name]
-        low, high = (format_value(name, bound) for bound in estimate["ci95"])
-        lines.append(
-            f'<tr><th scope="row">{_escape(label_of(name))}</th><td>{format_value(name, estimate["mean"])}</td>'
-            f"<td>{format_value(name, estimate['median'])}</td><td>{low} to {high}</td><td>{estimate['n']}</td>"
-            f'<td class="protocol">{_escape(measure.protocol)}</td></tr>'
-        )
-    if not lines:
+def _aggregate(aggregate: Mapping[str, Any], measures: StudyMeasures) -> str:
+    estimates, columns = measures.estimates(aggregate), measures.columns
+    if not estimates:
         return ""
-    counts = ""
-    if aggregate.get("scored"):
-        counts = (
-            f"<p>{aggregate['scored']} patients with a truth, of which {aggregate['empty_truth']} empty; "
-            f"{aggregate['empty_prediction']} empty predictions. </p>"
-        )
+    by_region = any(columns[name].region for name in estimates)
+    lines = []
+    for measure, together in groupby(estimates, lambda name: columns[name]._replace(region="")):
+        group = list(together)
+        label = label_of(group[0], {group[0]: measure})
+        # a measure and its protocol stand once beside the lines of its regions
+        span = f' rowspan="{len(group)}"' if len(group) > 1 else ""
+        before = f'<th scope="row"{span}>{_escape(label)}</th>'
+        after = f'<td class="protocol"{span}>{_escape(measure.protocol)}</td>'
+        for name in group:
+            estimate = estimates[name]
+            low, high = (format_value(name, bound, columns) for bound in estimate["ci95"])
+            region = f'<td class="region">{_escape(columns[name].region)}</td>' if by_region else ""
+            lines.append(
+                f"<tr>{before}{region}<td>{format_value(name, estimate['mean'], columns)}</td>"
+                f"<td>{format_value(name, estimate['median'], columns)}</td><td>{low} to {high}</td>"
+                f"<td>{estimate['n']}</td>{after}</tr>"
+            )
+            before = after = ""
+    counts = measures.counts(aggregate)
     return (
-        '<section><h2>All patients</h2><div class="scroll"><table><thead><tr><th>Measure</th><th>Mean</th>'
+        '<section><h2>All patients</h2><div class="scroll"><table><thead><tr><th>Measure</th>'
+        f"{'<th>Region</th>' * by_region}<th>Mean</th>"
         "<th>Median</th><th>95 % CI of the mean</th><th>n</th><th>Protocol</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table></div>{counts}"
+        f"<tbody>{''.join(lines)}</tbody></table></div>{f'<p>{_escape(counts)}</p>' if counts else ''}"
         "<p>Intervals: percentile bootstrap over patients.</p></section>"
     )
 
@@ -249,4 +261,11 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 footer{margin-top:2rem;text-align:center}
 @media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
 @media print{body{background:#fff}}
+"""
+_CSS_REGIONS = """
+thead th.group{text-align:center}
+thead tr.regions th{position:static;min-width:0;text-align:right;font-weight:600}
+td.region{text-align:left;color:var(--soft)}
+tbody th[rowspan],td.protocol[rowspan]{vertical-align:top}
+thead th:last-child:nth-child(7){text-align:left;white-space:normal;min-width:16rem}
 """

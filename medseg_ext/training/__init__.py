@@ -3,19 +3,37 @@
 from medseg_ext.training.average import UpdateAverage
 from medseg_ext.training.epochs import SetSamplerEpoch
 from medseg_ext.training.memory import keep_freed_memory
+from medseg_ext.training.patches import LesionPatchDataset
 from medseg_ext.training.patients import PatientCache, read_patients
+from medseg_ext.training.pieces import (
+    Piece,
+    TrainingPieces,
+    make_piece,
+    pack_studies,
+    read_pieces,
+    whole_piece,
+    write_piece,
+)
 from medseg_ext.training.progress import TrainingBar
 from medseg_ext.training.slices import CountingSampler, LesionSliceDataset
 from medseg_ext.training.state import TrainingState
 
 __all__ = [
     "CountingSampler",
+    "LesionPatchDataset",
     "LesionSliceDataset",
     "PatientCache",
+    "Piece",
     "SetSamplerEpoch",
     "TrainingBar",
+    "TrainingPieces",
     "TrainingState",
     "UpdateAverage",
     "keep_freed_memory",
+    "make_piece",
+    "pack_studies",
     "read_patients",
+    "read_pieces",
+    "whole_piece",
+    "write_piece",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,11 @@ from medseg_ext.errors import InputError
 from medseg_ext.files import write_beside
 
 logger = logging.getLogger(__name__)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class TrainingState:
@@ -36,9 +42,11 @@ class TrainingState:
         resume: continue from an existing file; False refuses to overwrite one.
         interval: epochs between validations: other epochs have no new metric.
         read_only: continue from the file, write none: what all processes but the first do.
+        settings: what makes this training the one it is, by name: numbers, texts and lists of them. A state that was
+            saved with others is refused: another fold or another seed is another training.
 
     Raises:
-        InputError: the file is of another training (other network, other objects) or damaged, or a file cannot be
+        InputError: the file is of another training (other network, objects or settings) or damaged, or a file cannot be
             written.
     """
 
@@ -52,6 +60,7 @@ class TrainingState:
         resume: bool = True,
         interval: int = 1,
         read_only: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(output_dir)
         self.network = network
@@ -61,6 +70,8 @@ class TrainingState:
         self.resume = resume
         self.interval = interval
         self.read_only = read_only
+        # as JSON has them: a tuple and the list it comes back as are the same setting
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=str))
         self.best: float | None = None
         self.best_epoch = 0
 
@@ -88,12 +99,15 @@ class TrainingState:
             raise InputError(self.path, "the state of an earlier training", "an empty output folder, or resume true")
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
+            self._check_settings(state.get("settings", {}))
             if set(state["objects"]) != set(self.objects):
                 raise KeyError(f"{sorted(state['objects'])} instead of {sorted(self.objects)}")
             self.network.load_state_dict(state["network"])
             for name, item in self.objects.items():
                 item.load_state_dict(state["objects"][name])
             torch.set_rng_state(state["rng"])
+        except InputError:
+            raise
         except Exception as error:  # torch.load raises anything from EOFError to RuntimeError
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
@@ -102,6 +116,17 @@ class TrainingState:
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         logger.info("continuing after epoch %d of %s", state["epoch"], self.path)
+
+    def _check_settings(self, saved: Mapping[str, Any]) -> None:
+        other = [name for name in sorted({*saved, *self.settings}) if saved.get(name) != self.settings.get(name)]
+        if saved and other:
+            pairs = ((name, _short(saved.get(name)), _short(self.settings.get(name))) for name in other)
+            changes = (f"{name} {before} instead of {now}" for name, before, now in pairs)
+            raise InputError(
+                self.path,
+                f"the state of a training with other settings ({'; '.join(changes)})",
+                "the settings it began with, or another output folder",
+            )
 
     def save(self, engine: Engine) -> None:
         """Write the state, and the weights where they are the best so far."""
@@ -118,6 +143,7 @@ class TrainingState:
             "iteration": engine.state.iteration,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "settings": self.settings,
         }
         self._write(state, self.path.name)
 

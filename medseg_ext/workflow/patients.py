@@ -9,7 +9,9 @@ from typing import Any
 
 from medseg_ext.errors import InputError
 from medseg_ext.layouts import (
+    LGG_RULES,
     Study,
+    StudyRules,
     check_output_dir,
     find_studies,
     kfold,
@@ -33,7 +35,8 @@ class TrainingPatients:
     """The training and the validation patients of a folder.
 
     With a split file its ``train`` and ``val``; with ``folds`` the patients of both in k folds, of which ``fold``
-    validates; without a file a seeded split, written to ``<output_dir>/split.json`` and said so. Any patient that
+    validates; without a file a seeded split, written to ``<output_dir>/split.json`` and said so, or the one that an
+    earlier start of the same training wrote there: patients that have come since take no part. Any patient that
     cannot be used ends the training: one that silently lacks patients is another training.
 
     Args:
@@ -43,6 +46,7 @@ class TrainingPatients:
         seed: of the split or the folds.
         channel_order: sequences wanted.
         output_dir: where a drawn split is written; must not be the input folder or lie in it.
+        rules: what makes files a study.
 
     Attributes:
         train, validation: items for ``LoadStudyd``. names: patients by side.
@@ -61,9 +65,10 @@ class TrainingPatients:
         seed: int = 0,
         channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
         output_dir: str | Path = ".",
+        rules: StudyRules = LGG_RULES,
     ) -> None:
         check_output_dir(output_dir, dataset_dir)
-        studies, errors = find_studies(dataset_dir, channel_order=channel_order, masks="required")
+        studies, errors = find_studies(dataset_dir, channel_order=channel_order, masks="required", rules=rules)
         check_writable(output_dir)
         if split_file:
             split = read_split(split_file)
@@ -72,9 +77,16 @@ class TrainingPatients:
                 if side not in split:
                     raise InputError(split_file, f"no split {side!r}", "train and val")
         else:
+            if errors:
+                Failures(errors)
+                raise SystemExit(1)
             source = Path(output_dir) / "split.json"
-            split = seeded_split([study.patient for study in studies], seed=seed, path=source)
-            print(f"no split file: drew one by patient with seed {seed}, written to {source}", flush=True)
+            if source.exists():
+                split = read_split(source)
+                print(f"no split file: took that of the training's first start, {source}", flush=True)
+            else:
+                split = seeded_split([study.patient for study in studies], seed=seed, path=source)
+                print(f"no split file: drew one by patient with seed {seed}, written to {source}", flush=True)
         if folds:
             split = kfold([*split["train"], *split["val"]], folds, fold, seed)
         self.names = {side: list(split[side]) for side in ("train", "val")}
@@ -100,6 +112,7 @@ class BatchPatients:
         split: name of a split, or ``all`` for every patient found.
         labels: masks are needed (evaluation) or left alone (inference).
         channel_order: sequences wanted. nifti_channel_order: what the channels of a 4-D NIfTI hold; it is printed.
+        rules: what makes files a study.
 
     Attributes:
         studies: the usable ones. items: for ``LoadStudyd``. failures: those that are not, already printed.
@@ -118,10 +131,11 @@ class BatchPatients:
         labels: bool = False,
         channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
         nifti_channel_order: Sequence[str] | None = None,
+        rules: StudyRules = LGG_RULES,
     ) -> None:
         check_output_dir(output_dir, dataset_dir)
         studies, errors = find_studies(
-            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore"
+            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
         )
         self.studies, wrong = select(studies, split_file, split, errors=errors)
         self.failures = Failures(wrong)

@@ -212,3 +212,23 @@ def test_each_group_of_slices_has_its_own_box() -> None:
     assert seen == [(2, 3, 12, 8), (2, 3, 3, 8)]
     assert torch.equal(result == OUTSIDE_LOGIT, volume == 0)
     assert torch.equal(result[volume == 1], torch.ones(int(volume.sum())))
+
+
+def test_boxes_are_no_smaller_than_what_the_network_knows() -> None:
+    volume = torch.zeros(1, 1, 20, 16, 1)
+    volume[..., 1:4, 8:10, :] = 1.0
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape[2:]))
+        return x
+
+    def shape(rows: int, columns: int) -> tuple[int, ...]:
+        options = {"neighbours": 0, "divisor": 1, "margin": 1, "tolerance": 1e9, "amp": False}
+        result = SliceStackInferer(smallest_box=(rows, columns), **options)(volume, network)
+        assert torch.equal((result > 0), volume > 0)
+        return seen[-1]
+
+    assert shape(0, 0) == (5, 4)
+    assert shape(8, 6) == (8, 6)
+    assert shape(100, 6) == (20, 6)

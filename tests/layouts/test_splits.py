@@ -40,6 +40,8 @@ def test_groups() -> None:
     assert patient_group("TCGA_CS_4941_19960909") == patient_group("TCGA-CS-4941") == "TCGA_CS_4941"
     assert patient_group("TCGA_CS_49411_1") == "TCGA_CS_49411_1"
     assert patient_group("p_1") == "p_1"
+    assert patient_group("sub-01_ses-2") == patient_group("sub-01") == "sub-01"
+    assert patient_group("sub-01b") == "sub-01b"
 
 
 def test_leakage_by_patient_and_by_date() -> None:

@@ -106,6 +106,16 @@ def test_brats_layouts_and_label_conventions(tmp_path: Path, study: Phantom) -> 
     np.testing.assert_array_equal(flair, np.rint(study.images["flair"]))
 
 
+def test_nnunet_with_the_labels_of_brats(tmp_path: Path, study: Phantom) -> None:
+    folder = WRITERS["nnunet-brats"](study, tmp_path, "case_0")
+    label, _ = _canonical(folder / "labelsTr" / "case_0.nii.gz")
+    for ours, theirs in ((2, 1), (1, 2), (4, 3)):
+        np.testing.assert_array_equal(label == theirs, study.label == ours)
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["labels"]["tumor core"] == [2, 3]
+    assert description["numTraining"] == 1
+
+
 def test_decathlon(tmp_path: Path, study: Phantom) -> None:
     folder = WRITERS["decathlon"](study, tmp_path, "BRATS_900")
     array, image = _canonical(folder / "imagesTr" / "BRATS_900.nii.gz")

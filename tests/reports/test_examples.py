@@ -46,3 +46,15 @@ def test_tensorboard_gets_the_pictures(item, tmp_path):
     assert not list(tmp_path.iterdir())
     evaluate(handler, item, ["a"])
     assert accumulator.EventAccumulator(str(tmp_path)).Reload().Tags()["images"] == ["overlays/a"]
+
+
+def test_one_of_several_regions(item):
+    got = []
+    handler = ExampleOverlays(region=1)
+    handler.sinks.append(lambda name, picture, epoch: got.append(picture))
+    empty = torch.zeros_like(item["label"])
+    regions = item | {key: torch.cat([empty, item[key], empty]) for key in ("label", "pred")}
+    evaluate(handler, regions, ["a"])
+    evaluate(ExampleOverlays(region=1), regions | {"label": None}, ["a"])
+    expected = example_overlay(item["image"][1][None], item["label"], item["pred"])
+    np.testing.assert_array_equal(got[0], expected)

@@ -219,3 +219,16 @@ def test_parts_that_a_kill_left_are_cleared(tmp_path: Path) -> None:
     (tmp_path / ".part-1-training_state.pt").write_text("half")
     Training(tmp_path).run(2)
     assert listing(tmp_path) == ["model_best.pt", "model_last.pt", "training_state.pt"]
+
+
+def test_other_settings_are_another_training(tmp_path: Path) -> None:
+    settings = {"fold": 0, "crop_size": (8, 8), "train": ["p1", "p2"]}
+    Training(tmp_path, settings=settings).run(2)
+    Training(tmp_path, settings={**settings, "crop_size": [8, 8]}).run(3)  # a list is what a tuple comes back as
+    before = (tmp_path / "training_state.pt").read_bytes()
+    with pytest.raises(InputError) as caught:
+        Training(tmp_path, settings={**settings, "fold": 1}).run(4)
+    assert caught.value.found == "the state of a training with other settings (fold 0 instead of 1)"
+    with pytest.raises(InputError, match="train \\['p1', 'p2'\\] instead of \\['p1'\\]"):
+        Training(tmp_path, settings={**settings, "train": ["p1"]}).run(4)
+    assert (tmp_path / "training_state.pt").read_bytes() == before

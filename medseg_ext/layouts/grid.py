@@ -1,0 +1,126 @@
+"""The grid a 3-D network works on: axes along the body's, voxels of one size; to it and back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from medseg_ext.errors import InputError
+from medseg_ext.layouts.orientation import largest_shift, resample, voxel_size
+
+#: A grid this near to the wanted one is taken as it is, so that its voxels are never interpolated.
+SIZE_TOLERANCE, ANGLE_TOLERANCE = 0.01, 0.5
+#: Grids whose corners are nearer than this share of a voxel are one.
+SAME_GRID = 0.1
+#: Field of view in mm that a head fits into and a mistaken unit does not.
+LEAST_EXTENT, MOST_EXTENT = 10.0, 1000.0
+#: World directions of rows, columns and slices in the canonical orientation P, L, S.
+_DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).T
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where voxels lie.
+
+    Args:
+        shape: rows, columns, slices.
+        affine: 4x4 from (row, column, slice) to right-anterior-superior mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def same_as(self, other: Grid) -> bool:
+        """Whether two grids are one but for rounding."""
+        return self.shape == other.shape and largest_shift(self.affine, other.affine, self.shape) < SAME_GRID
+
+    def crop(self, box: tuple[slice, ...]) -> Grid:
+        """The part of the grid that a box of voxels makes."""
+        starts, stops = [part.start for part in box], [part.stop for part in box]
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, :3] @ starts
+        rows, columns, slices = (stop - start for start, stop in zip(starts, stops, strict=True))
+        return Grid((rows, columns, slices), affine)
+
+
+def is_working(affine: np.ndarray, spacing: float) -> bool:
+    """Whether a canonical affine has axes along the body's and cubes of the size wanted, within the tolerances."""
+    size = np.array(voxel_size(affine))
+    directions = affine[:3, :3] / size
+    angles = np.degrees(np.arccos(np.clip((directions * _DIRECTIONS).sum(0), -1, 1)))
+    return bool((np.abs(size / spacing - 1) <= SIZE_TOLERANCE).all() and (angles <= ANGLE_TOLERANCE).all())
+
+
+def check_field_of_view(grid: Grid, path: str | os.PathLike[str]) -> None:
+    """Refuse a grid that is smaller or larger than any of a head, as mistaken units make it.
+
+    Raises:
+        InputError: naming the field of view.
+    """
+    extent = np.array(voxel_size(grid.affine)) * grid.shape
+    if extent.min() < LEAST_EXTENT or extent.max() > MOST_EXTENT:
+        found = f"a field of view of {' x '.join(f'{edge:.3g}' for edge in extent)} mm"
+        raise InputError(path, found, f"{LEAST_EXTENT:g} to {MOST_EXTENT:g} mm along each axis")
+
+
+def working_grid(native: Grid, spacing: float = 1.0) -> Grid:
+    """The grid to work on for a volume in the canonical orientation.
+
+    Args:
+        native: the volume's own grid.
+        spacing: edge of the working voxels in mm.
+
+    Returns:
+        The native grid itself where it will do; otherwise the smallest one along the body's axes that holds the volume.
+    """
+    if is_working(native.affine, spacing):
+        return native
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in native.shape], indexing="ij")).reshape(3, -1)
+    points = native.affine[:3, :3] @ corners + native.affine[:3, 3:]
+    along = _DIRECTIONS.T @ points
+    low, high = along.min(1), along.max(1)
+    counts = np.maximum(np.ceil((high - low) / spacing - 0.01), 1)  # rounding in an affine is no further voxel
+    affine = np.eye(4)
+    affine[:3, :3] = _DIRECTIONS * spacing
+    affine[:3, 3] = _DIRECTIONS @ ((low + high) / 2 - (counts - 1) / 2 * spacing)
+    rows, columns, slices = (int(count) for count in counts)
+    return Grid((rows, columns, slices), affine)
+
+
+def coverage(grid: Grid, target: Grid) -> float:
+    """Share of the target's field of view that lies in the grid's, by points spread evenly over the target."""
+    axes = [np.linspace(-0.5, n - 0.5, 33)[:-1] + n / 64 for n in target.shape]
+    points = np.array(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
+    to_grid = np.linalg.inv(grid.affine) @ target.affine
+    places = to_grid[:3, :3] @ points + to_grid[:3, 3:]
+    limits = np.array(grid.shape)[:, None] - 0.5
+    return float(((places >= -0.5) & (places <= limits)).all(0).mean())
+
+
+def to_grid(data: np.ndarray, grid: Grid, target: Grid, fill: float = 0.0, smooth: bool = True) -> np.ndarray:
+    """Bring a volume to another grid by linear interpolation.
+
+    Args:
+        data: shape `grid.shape`.
+        grid: where it lies.
+        target: where it is wanted.
+        fill: what stands where the volume does not reach.
+        smooth: blur beforehand along axes on which the target's voxels are larger, so that what lies between its
+            samples counts too.
+
+    Returns:
+        float32 of shape `target.shape`; the volume itself where the grids are one.
+    """
+    if grid.same_as(target):
+        return data
+    data = np.asarray(data, np.float32)
+    if smooth:
+        # Size of a target voxel in voxels of the volume, along the volume's axes.
+        steps = np.abs(np.linalg.inv(grid.affine)[:3, :3] @ target.affine[:3, :3]).max(1)
+        sigmas = np.where(steps > 1.2, (steps - 1) / 2, 0.0)
+        if sigmas.any():
+            data = gaussian_filter(data, sigmas, mode="nearest", truncate=3.0)
+    return resample(data, grid.affine, target.shape, target.affine, fill)
