@@ -27,7 +27,7 @@ from scipy.interpolate import make_interp_spline
 from medseg_ext.errors import InputError
 from medseg_ext.layouts.labels import regions_from_labels
 from medseg_ext.layouts.orientation import reorient, to_canonical_transform
-from medseg_ext.training.pieces import box_of
+from medseg_ext.metrics.volumes import bounding_box
 from medseg_ext.transforms.augment_volume import cut_patch
 from medseg_ext.transforms.truth import HEAD
 from medseg_ext.transforms.zscore import ZScoreHead, find_head
@@ -256,7 +256,7 @@ class BratsSets:
 
     def brain_box(self, corner: tuple[int, int, int]) -> tuple[list[float], list[float]]:
         """The box of :attr:`brain` in the voxels of a piece whose first voxel is ``corner`` (canonical)."""
-        box = box_of(self.brain)
+        box = bounding_box(self.brain)
         return (
             [float(s.start - c) for s, c in zip(box, corner, strict=True)],
             [float(s.stop - 1 - c) for s, c in zip(box, corner, strict=True)],

@@ -11,10 +11,9 @@ from monai.inferers import Inferer
 from torch.nn import functional
 
 from medseg_ext.inferers.autocast import AutocastInferer
+from medseg_ext.inferers.window import OUTSIDE_LOGIT
 from medseg_ext.transforms.neighbours import stack_neighbours
 from medseg_ext.transforms.normalize import head_box
-
-OUTSIDE_LOGIT = -20.0  # sigmoid of it is 2e-9: certainly background
 
 
 class SliceStackInferer(Inferer):

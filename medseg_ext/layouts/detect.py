@@ -18,6 +18,7 @@ from medseg_ext.layouts.sequences import (
     PICTURE_SUFFIXES,
     canonical_channels,
     canonical_sequence,
+    file_of_each,
     sequence_of_file,
     split_suffix,
     without_sequence,
@@ -215,15 +216,10 @@ def study_from_files(files: Mapping[str, str | os.PathLike[str]] | Sequence[str 
     else:
         names = [Path(path).name for path in files]
         named = [(sequence_of_file(path, names), Path(path)) for path in files]
-    by_sequence: dict[str, Path] = {}
-    for sequence, path in named:
-        if sequence in by_sequence:
-            raise InputError(path, f"a second {sequence} file (also {by_sequence[sequence].name})", "one a sequence")
-        by_sequence[sequence] = path
+    by_sequence = file_of_each(named)
     if not by_sequence:
         raise InputError("image", "no files", f"at least one of {', '.join(CANONICAL)}")
-    sequences = tuple(name for name in CANONICAL if name in by_sequence)
-    images = tuple(by_sequence[name] for name in sequences)
+    sequences, images = tuple(by_sequence), tuple(by_sequence.values())
     patient = without_sequence(split_suffix(images[0].name)[0]) or images[0].absolute().parent.name
     return Study(patient=patient, layout="nifti", folder=images[0].parent, images=images, sequences=sequences)
 

@@ -20,7 +20,7 @@ from medseg_ext.layouts.pictures import picture_size
 from medseg_ext.layouts.sequences import PICTURE_SUFFIXES, split_suffix
 from medseg_ext.layouts.slices import is_mask_name, slice_name
 from medseg_ext.layouts.study import LoadedStudy, Study
-from medseg_ext.layouts.volumes import open_volume, shape_text, world_affine
+from medseg_ext.layouts.volumes import image_like, open_volume, shape_text, world_affine
 
 ALLOWED_OUTPUT = "a writable folder with room for the masks"
 
@@ -129,17 +129,7 @@ def _volume_like(source: Path, lesion: np.ndarray) -> nibabel.Nifti1Image:
     spaces = [shape[:3]] + ([shape[1:4]] if len(shape) == 4 else [])
     if stored.shape not in spaces:
         raise ValueError(f"mask of shape {stored.shape} as stored for {source} of shape {shape_text(shape)}")
-    header = reference.header.copy()
-    header.extensions.clear()
-    header.set_data_dtype(np.uint8)
-    header.set_data_shape(stored.shape)
-    header.set_slope_inter(1, 0)
-    header.set_intent("none")
-    header["cal_min"], header["cal_max"] = 0, 0
-    # With no affine given nibabel leaves the header's own forms and codes as they are.
-    image = type(reference)(np.ascontiguousarray(stored), None, header)
-    image.header["pixdim"][4:] = 0
-    return image
+    return image_like(reference, stored.astype(np.uint8, copy=False))
 
 
 def refuse_input(folder: Path, study: Study) -> None:

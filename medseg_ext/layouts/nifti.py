@@ -14,7 +14,7 @@ from medseg_ext.errors import InputError
 from medseg_ext.layouts.channels import check_required, print_note, select_channels
 from medseg_ext.layouts.labels import conventions_of_names
 from medseg_ext.layouts.orientation import largest_shift, resample, voxel_size
-from medseg_ext.layouts.sequences import CANONICAL, sequence_of_file, sequences_in, split_suffix, without_sequence
+from medseg_ext.layouts.sequences import file_of_each, sequence_of_file, sequences_in, split_suffix, without_sequence
 from medseg_ext.layouts.study import LGG_RULES, LoadedStudy, MaskMode, PatientError, Study, StudyRules
 from medseg_ext.layouts.volumes import Volume, is_stack_shape, open_volume, read_volume, shape_text
 
@@ -195,17 +195,15 @@ def _study(patient: str, folder: Path, group: _Group, mode: MaskMode, rules: Stu
             raise InputError(group.files[0], "no mask for the images", _MASK_NAMES)
     if len(group.files) == 1 and is_stack_shape(open_volume(group.files[0]).shape):
         return Study(patient=patient, layout="nifti-stack", folder=folder, images=tuple(group.files), masks=masks)
-    by_sequence: dict[str, Path] = {}
     names = [path.name for path in group.files]
-    for path in group.files:
+
+    def sequence_of(path: Path) -> str:
         found = sequences_in(_split_name(path, folder.name)[1])
-        sequence = found.pop() if len(found) == 1 else sequence_of_file(path, names)
-        if sequence in by_sequence:
-            raise InputError(path, f"a second {sequence} file (also {by_sequence[sequence].name})", "one a sequence")
-        by_sequence[sequence] = path
-    sequences = tuple(name for name in CANONICAL if name in by_sequence)
+        return found.pop() if len(found) == 1 else sequence_of_file(path, names)
+
+    by_sequence = file_of_each((sequence_of(path), path) for path in group.files)
+    sequences, images = tuple(by_sequence), tuple(by_sequence.values())
     check_required(sequences, group.files[0], rules.required)
-    images = tuple(by_sequence[name] for name in sequences)
     known = conventions_of_names([_stem(path) for path in images], _stem(masks[0])) if masks else None
     return Study(
         patient=patient,

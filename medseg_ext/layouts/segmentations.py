@@ -21,7 +21,7 @@ from medseg_ext.files import write_atomically, write_beside
 from medseg_ext.layouts.labels import REGIONS, get_convention, regions_from_labels
 from medseg_ext.layouts.sequences import NIFTI_SUFFIXES, split_suffix
 from medseg_ext.layouts.study import Study
-from medseg_ext.layouts.volumes import open_volume
+from medseg_ext.layouts.volumes import image_like, open_volume
 
 ALLOWED_OUTPUT = "a writable folder with room for the results"
 #: Colours of the tissues, red, green and blue from 0 to 1.
@@ -118,18 +118,7 @@ def _nifti(array: np.ndarray, affine: np.ndarray, like: Path) -> nibabel.Nifti1I
         image.set_sform(affine, 1)
         image.set_qform(affine, 1)
         return image
-    reference = open_volume(like)
-    header = reference.header.copy()
-    header.extensions.clear()
-    header.set_data_dtype(array.dtype)
-    header.set_data_shape(array.shape)
-    header.set_slope_inter(1, 0)
-    header.set_intent("none")
-    header["cal_min"], header["cal_max"] = 0, 0
-    # With no affine given nibabel leaves the header's own forms and codes as they are.
-    image = type(reference)(np.ascontiguousarray(array), None, header)
-    image.header["pixdim"][4:] = 0 if array.ndim == 3 else 1
-    return image
+    return image_like(open_volume(like), array)
 
 
 def _save(path: Path, image: nibabel.Nifti1Image) -> Path:

@@ -102,6 +102,23 @@ def without_sequence(stem: str) -> str:
     return stem
 
 
+def file_of_each(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Files by their sequence, in the canonical order.
+
+    Args:
+        named: canonical names with their files.
+
+    Raises:
+        InputError: where a sequence is there twice.
+    """
+    by_sequence: dict[str, Path] = {}
+    for sequence, path in named:
+        if sequence in by_sequence:
+            raise InputError(path, f"a second {sequence} file (also {by_sequence[sequence].name})", "one a sequence")
+        by_sequence[sequence] = path
+    return {name: by_sequence[name] for name in CANONICAL if name in by_sequence}
+
+
 def sequence_of_file(path: str | os.PathLike[str], siblings: Sequence[str] = ()) -> str:
     """The sequence that a file's name says it holds.
 

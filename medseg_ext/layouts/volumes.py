@@ -55,6 +55,26 @@ class Volume:
         return reorient(self.data, transform), canonical_affine(self.affine, transform, self.data.shape)
 
 
+def image_like(reference: nibabel.Nifti1Image, array: np.ndarray) -> nibabel.Nifti1Image:
+    """An array as an image with the geometry, codes and units of another, and nothing else of its header.
+
+    Args:
+        reference: the other image.
+        array: shape (X, Y, Z) or (X, Y, Z, C) in its axes, in the type to be stored.
+    """
+    header = reference.header.copy()
+    header.extensions.clear()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header.set_slope_inter(1, 0)
+    header.set_intent("none")
+    header["cal_min"], header["cal_max"] = 0, 0
+    # With no affine given nibabel leaves the header's own forms and codes as they are.
+    image = type(reference)(np.ascontiguousarray(array), None, header)
+    image.header["pixdim"][4:] = 0 if array.ndim == 3 else 1
+    return image
+
+
 def open_volume(path: Path) -> nibabel.Nifti1Image:
     """Open a NIfTI file without reading its voxels.
 

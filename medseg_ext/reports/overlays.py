@@ -6,7 +6,6 @@ and in a grey print.
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from collections.abc import Sequence
@@ -17,15 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_ext.files import write_atomically
 from medseg_ext.metrics.volumes import Mask, as_array, as_mask, as_mask_pair, bounding_box, head_box
+from medseg_ext.reports.canvas import black_figure, pack, stretch, union, unpack, write_figure
 
 TRUTH_COLOUR = "#5ff0b4"  # light bluish green, drawn as a solid line
 PREDICTION_COLOUR = "#ff6a1f"  # orange red, drawn dashed on top
 ROLES = ("worst", "median", "best")
 _GAP = 3  # black pixels between two slices of a montage
 _PANEL_INCHES = 2.2
-_DPI = 110
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def take_snapshot(
         raise ValueError(f"channel: found {channel}, allowed 0 to {image.shape[0] - 1}")
     slices = choose_slices(either, max_slices)
     box = head_box(image)
-    crop = tuple(_union(head, mask) for head, mask in zip(box[:2], bounding_box(either)[:2], strict=True))
+    crop = tuple(union(head, mask) for head, mask in zip(box[:2], bounding_box(either)[:2], strict=True))
     if not either.any():
         crop = box[:2]
     grey = _as_grey(image[channel], box)[crop][:, :, slices]
@@ -112,8 +110,8 @@ def take_snapshot(
         depth=int(pred.shape[2]),
         shape=(grey.shape[0], grey.shape[1], grey.shape[2]),
         image=zlib.compress(grey.tobytes(), level=3),
-        pred=_pack(pred[crop][:, :, slices]),
-        truth=None if truth is None else _pack(truth[crop][:, :, slices]),
+        pred=pack(pred[crop][:, :, slices]),
+        truth=None if truth is None else pack(truth[crop][:, :, slices]),
         aspect=1.0 if spacing is None else float(spacing[0] / spacing[1]),
         caption=caption,
     )
@@ -148,10 +146,6 @@ def draw_overlay(snapshot: Snapshot, path: Path) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    # matplotlib costs half a second to import, and a run without pictures should not pay it; the figure is made without
-    # pyplot, whose state is shared by the process and leaks figures
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     height, width, count = snapshot.shape
@@ -162,8 +156,7 @@ def draw_overlay(snapshot: Snapshot, path: Path) -> Path:
 
     panel_height = _PANEL_INCHES * height * snapshot.aspect / width
     size = (max(columns * _PANEL_INCHES, 5.2), rows * panel_height + 0.75)
-    figure = Figure(figsize=size, dpi=_DPI, facecolor="black")
-    FigureCanvasAgg(figure)
+    figure = black_figure(size)
     top = 1 - 0.75 / size[1]
     axes = figure.add_axes((0, 0, 1, top))
     axes.set_axis_off()
@@ -177,7 +170,7 @@ def draw_overlay(snapshot: Snapshot, path: Path) -> Path:
     for label, packed, colour, style, weight in lines:
         if packed is None:
             continue
-        mask = _montage(_unpack(packed, snapshot.shape), columns)
+        mask = _montage(unpack(packed, snapshot.shape), columns)
         if mask.any():
             axes.contour(mask, levels=[0.5], colors=[colour], linestyles=[style], linewidths=[weight])
         empty = "" if mask.any() else " (empty)"
@@ -193,20 +186,17 @@ def draw_overlay(snapshot: Snapshot, path: Path) -> Path:
             fontsize=8,
             va="top",
         )
-    figure.text(0.012, 1 - 0.1 / size[1], snapshot.patient, color="white", fontsize=12, va="top", parse_math=False)
-    figure.text(0.012, 1 - 0.4 / size[1], snapshot.caption, color="#d0d0d0", fontsize=10, va="top", parse_math=False)
-    figure.legend(
-        handles=handles,
-        loc="upper right",
-        bbox_to_anchor=(0.995, 1 - 0.03 / size[1]),
-        labelcolor="white",
-        frameon=False,
+    return write_figure(
+        figure,
+        path,
+        snapshot.patient,
+        snapshot.caption,
+        handles,
+        caption_inches=0.4,
+        caption_size=10,
         fontsize=9,
         handlelength=2.6,
     )
-    png = io.BytesIO()
-    figure.savefig(png, format="png", facecolor="black", metadata={"Software": None})
-    return write_atomically(path, png.getvalue())
 
 
 def worst_median_best(scores: Sequence[float]) -> dict[str, int]:
@@ -269,7 +259,7 @@ def example_overlay(image: Any, label: Any | None, pred: Any) -> NDArray[np.uint
         grey, predicted = grey[:, :, index], predicted[:, :, index]
         truth = None if truth is None else truth[:, :, index]
     low, high = np.percentile(grey, (1, 99.8))
-    rgb = np.repeat(_stretch(grey, float(low), float(high))[..., None], 3, axis=2)
+    rgb = np.repeat(stretch(grey, float(low), float(high))[..., None], 3, axis=2)
     if truth is not None:
         rgb[find_boundaries(truth, mode="outer")] = _rgb(TRUTH_COLOUR)
     rgb[find_boundaries(predicted, mode="inner")] = _rgb(PREDICTION_COLOUR)
@@ -284,25 +274,7 @@ def _binary(mask: Any) -> Mask:
 
 def _as_grey(channel: NDArray[Any], box: tuple[slice, ...]) -> NDArray[np.uint8]:
     low, high = np.percentile(channel[box][::2, ::2], (1, 99.8))
-    return _stretch(channel, float(low), float(high))
-
-
-def _stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    scaled = (values.astype(np.float32, copy=False) - low) * (255.0 / max(high - low, 1e-12))
-    return scaled.clip(0, 255).astype(np.uint8)
-
-
-def _union(first: slice, second: slice) -> slice:
-    return slice(min(first.start, second.start), max(first.stop, second.stop))
-
-
-def _pack(mask: Mask) -> bytes:
-    return zlib.compress(np.packbits(mask).tobytes(), level=3)
-
-
-def _unpack(packed: bytes, shape: tuple[int, int, int]) -> Mask:
-    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+    return stretch(channel, float(low), float(high))
 
 
 def _columns(count: int, tallness: float) -> int:

@@ -7,7 +7,6 @@ the one, the regions inside it on the other.
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_ext.files import write_atomically
 from medseg_ext.metrics.regions import content_box
 from medseg_ext.metrics.surface_distance import as_spacing
 from medseg_ext.metrics.volumes import as_array, as_mask, as_mask_pair, bounding_box
-from medseg_ext.reports.overlays import _pack, _stretch, _union, _unpack
+from medseg_ext.reports.canvas import black_figure, pack, stretch, union, unpack, write_figure
 
 #: (truth, prediction) by region.
 COLOURS = {"wt": ("#8dffd0", "#00b46e"), "tc": ("#82ccff", "#1f74ff"), "et": ("#ffee80", "#ff9a00")}
@@ -29,7 +27,6 @@ _OTHER_COLOURS = (("#f0c2ff", "#c04df0"), ("#ffffff", "#ff4d6a"))
 _PANEL_INCHES = 3.0
 _HEADER_INCHES = 0.95
 _GAP = 0.02  # between panels, as a fraction of one
-_DPI = 110
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def take_planes(
     head = content_box(array)
     box = head
     if either.any():
-        box = tuple(_union(*parts) for parts in zip(head, bounding_box(either.any(0)), strict=True))
+        box = tuple(union(*parts) for parts in zip(head, bounding_box(either.any(0)), strict=True))
     drawn = [tuple(region for region in layer.regions if region in regions) for layer in layers]
     drawn[-1] += tuple(region for region in regions if not any(region in line for line in drawn))
     sequences = [_sequence(array, channel_order, layer.sequences) for layer in layers]
@@ -162,11 +159,11 @@ def take_planes(
             size_mm=(float(shape[0] * step[height]), float(shape[1] * step[width])),
             shape=(shape[0], shape[1]),
             image=tuple(
-                zlib.compress(_stretch(plane(array[list(channel_order).index(one)]), *windows[one]).tobytes(), level=3)
+                zlib.compress(stretch(plane(array[list(channel_order).index(one)]), *windows[one]).tobytes(), level=3)
                 for one in sequences
             ),
-            pred=tuple(_pack(plane(mask)) for mask in pred),
-            truth=None if truth is None else tuple(_pack(plane(mask)) for mask in truth),
+            pred=tuple(pack(plane(mask)) for mask in pred),
+            truth=None if truth is None else tuple(pack(plane(mask)) for mask in truth),
         )
 
     places = choose_planes(either, head)
@@ -218,9 +215,6 @@ def draw_planes(snapshot: PlanesSnapshot, path: Path) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    # as in the overlays of slices: no import before it is needed, and no pyplot
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     lines = len(snapshot.layers)
@@ -228,8 +222,7 @@ def draw_planes(snapshot: PlanesSnapshot, path: Path) -> Path:
     tallest = max(cut.size_mm[0] for cut in snapshot.cuts)
     scale = _PANEL_INCHES / max(*widths, tallest)  # inches a mm, the same in all panels
     size = (max(sum(widths) * scale, 7.0), lines * tallest * scale + _HEADER_INCHES)
-    figure = Figure(figsize=size, dpi=_DPI, facecolor="black")
-    FigureCanvasAgg(figure)
+    figure = black_figure(size)
     grid = figure.add_gridspec(
         lines,
         3,
@@ -256,22 +249,19 @@ def draw_planes(snapshot: PlanesSnapshot, path: Path) -> Path:
             handles.append(
                 Line2D([], [], color=colour, linestyle=style, linewidth=2, label=f"{region.upper()} {source}{empty}")
             )
-    figure.text(0.012, 1 - 0.1 / size[1], snapshot.patient, color="white", fontsize=12, va="top", parse_math=False)
-    figure.text(0.012, 1 - 0.6 / size[1], snapshot.caption, color="#d0d0d0", fontsize=9, va="top", parse_math=False)
-    figure.legend(
-        handles=handles,
-        loc="upper right",
-        bbox_to_anchor=(0.995, 1 - 0.03 / size[1]),
-        ncols=len(snapshot.regions),
-        labelcolor="white",
-        frameon=False,
+    return write_figure(
+        figure,
+        path,
+        snapshot.patient,
+        snapshot.caption,
+        handles,
+        caption_inches=0.6,
+        caption_size=9,
         fontsize=8,
         handlelength=2.4,
+        ncols=len(snapshot.regions),
         columnspacing=1.2,
     )
-    png = io.BytesIO()
-    figure.savefig(png, format="png", facecolor="black", metadata={"Software": None})
-    return write_atomically(path, png.getvalue())
 
 
 def _draw_cut(axes: Any, snapshot: PlanesSnapshot, cut: Cut, line: int, regions: Sequence[str]) -> None:
@@ -283,7 +273,7 @@ def _draw_cut(axes: Any, snapshot: PlanesSnapshot, cut: Cut, line: int, regions:
     rows, columns = ((np.arange(-1, count + 1) + 0.5) / count for count in cut.shape)
     for source, packed in (("truth", cut.truth or ()), ("prediction", cut.pred)):
         for region in regions if packed else ():
-            mask = _unpack(packed[snapshot.regions.index(region)], (*cut.shape, 1))[:, :, 0]
+            mask = unpack(packed[snapshot.regions.index(region)], (*cut.shape, 1))[:, :, 0]
             if mask.any():
                 colour, style, weight = _line(snapshot, region, source)
                 # with a rim of zeros, so that outlines close at the edge

@@ -14,6 +14,7 @@ import torch
 from medseg_ext.errors import InputError
 from medseg_ext.files import write_atomically, write_beside
 from medseg_ext.layouts.labels import REGIONS
+from medseg_ext.metrics.volumes import bounding_box
 from medseg_ext.training.patients import read_patients
 from medseg_ext.transforms.truth import BRAIN, HEAD, IGNORE, INSIDE, encode_truth, target_from_truth
 from medseg_ext.transforms.zscore import CLIP
@@ -78,15 +79,6 @@ def draw_aims(truth: np.ndarray, seed: int = 0, most: int = _AIMS) -> dict[str, 
     return aims
 
 
-def box_of(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box of a mask's voxels; the whole array where it has none."""
-    box = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if filled.size else slice(0, mask.shape[axis]))
-    return tuple(box)
-
-
 def make_piece(item: Mapping[str, Any], kind: str = "study") -> Piece:
     """A piece of the dictionary that a pipeline ends with, cut to the box of its head.
 
@@ -112,8 +104,8 @@ def make_piece(item: Mapping[str, Any], kind: str = "study") -> Piece:
     brain = np.asarray(item["brain"], bool) if "brain" in item else head
     known = np.asarray(item.get("known", True), bool)
     truth = encode_truth(label, known, brain, head)
-    box = box_of(head | brain)
-    inner = box_of(brain)
+    box = bounding_box(head | brain)
+    inner = bounding_box(brain)
     low, high = item.get("brain_box") or ([s.start for s in inner], [s.stop - 1 for s in inner])
     scale = item.get("skull_scale")
     fold = item.get("fold")

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, SaveImaged
 
-from medseg_ext.errors import InputError
 from medseg_ext.layouts import Study
 from medseg_ext.layouts.labels import get_convention
 from medseg_ext.layouts.masks import refuse_input
@@ -24,10 +22,11 @@ from medseg_ext.layouts.segmentations import (
     write_volumes,
 )
 from medseg_ext.transforms.restore import native_space
+from medseg_ext.transforms.save import SaveStudyd
 from medseg_ext.workflow.failures import Failures
 
 
-class SaveSegmentationd(SaveImaged):
+class SaveSegmentationd(SaveStudyd):
     """Write label maps (1, X, Y, Z) that lie as their files do, see :class:`RestoreRegionsd`.
 
     ``OUT/CASE_seg.nii.gz`` is the label map (``CASE-seg`` where the files are named as in BraTS 2023, ``CASE`` for sets
@@ -35,19 +34,14 @@ class SaveSegmentationd(SaveImaged):
     regions and labels in ml; on request ``OUT/CASE_seg.seg.nrrd`` for 3D Slicer and ``OUT/CASE_probabilities.nii.gz``
     (X, Y, Z, region), 0 to 1 in steps of 1/255.
 
-    It is a ``SaveImaged`` so that programs that do their own saving and therefore leave that transform out, as MONAI
-    Label does, leave this one out too. What cannot be written is recorded and the batch goes on.
-
     Args:
         keys: label maps.
-        studies: the studies, looked up by the item's ``patient``.
-        output_dir: where the files go.
+        studies, output_dir, failures: see :class:`~medseg_ext.transforms.save.SaveStudyd`.
         convention: of the label maps.
         ref_image: key of the image of :class:`LoadSequencesd`.
         probabilities_key: key of probabilities (3, X, Y, Z) to write; None writes none.
         slicer: whether to write segments for 3D Slicer.
         volumes: whether to write volumes.
-        failures: where a failure is recorded.
     """
 
     def __init__(
@@ -63,30 +57,17 @@ class SaveSegmentationd(SaveImaged):
         failures: Failures | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
+        super().__init__(keys, studies, output_dir, failures, allow_missing_keys)
         get_convention(convention)
-        self.studies = {study.patient: study for study in studies}
-        self.output_dir = Path(output_dir)
         self.convention = convention
         self.ref_image = ref_image
         self.probabilities_key = probabilities_key
         self.slicer = slicer
         self.volumes = volumes
-        self.failures = failures
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write every key; the data goes through unchanged."""
-        for key in self.key_iterator(data):
-            study = self.studies[data["patient"]]
-            try:
-                self._write(study, _array(data[key])[0], data)
-            except InputError as error:
-                if self.failures is None:
-                    raise
-                self.failures.add(error, study.patient)
-        return dict(data)
-
-    def _write(self, study: Study, labels: np.ndarray, data: Mapping[Hashable, Any]) -> None:
+    def write(self, study: Study, volume: torch.Tensor, data: Mapping[Hashable, Any]) -> None:
+        """Write one label map and what goes with it."""
+        labels = _array(volume)[0]
         refuse_input(self.output_dir, study)
         native = native_space(data[self.ref_image])
         if labels.shape != native.shape:

@@ -4,12 +4,11 @@ import torch
 from PIL import Image
 
 from medseg_ext.reports import draw_overlay, example_overlay, take_snapshot
+from medseg_ext.reports.canvas import pack, unpack
 from medseg_ext.reports.overlays import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
-    _pack,
     _rgb,
-    _unpack,
     choose_slices,
     file_name,
     worst_median_best,
@@ -55,7 +54,7 @@ def test_roles():
 
 def test_packing_keeps_the_mask():
     mask = np.random.default_rng(0).random((5, 7, 3)) > 0.5
-    np.testing.assert_array_equal(_unpack(_pack(mask), mask.shape), mask)
+    np.testing.assert_array_equal(unpack(pack(mask), mask.shape), mask)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 100])

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from medseg_ext.reports import draw_planes, take_planes
-from medseg_ext.reports.overlays import _rgb, _unpack
+from medseg_ext.reports.canvas import unpack
+from medseg_ext.reports.overlays import _rgb
 from medseg_ext.reports.planes import COLOURS, choose_planes
 
 ORDER = ("t1", "t1ce", "t2", "flair")
@@ -64,7 +65,7 @@ def test_cuts_are_the_right_way_up():
     for cut, place in zip(cuts, [(1, 2), (1, 2), (1, 1)], strict=True):
         for layer in (0, 1):
             assert np.unravel_index(grey(cut, layer).argmax(), cut.shape) == place
-        assert np.argwhere(_unpack(cut.pred[1], (*cut.shape, 1))[:, :, 0]).tolist() == [list(place)]
+        assert np.argwhere(unpack(cut.pred[1], (*cut.shape, 1))[:, :, 0]).tolist() == [list(place)]
 
 
 def test_every_outline_is_drawn(tumour, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from medseg_ext.errors import InputError
+from medseg_ext.metrics.volumes import bounding_box
 from medseg_ext.training import Piece, TrainingPieces, make_piece, pack_studies, read_pieces, whole_piece, write_piece
-from medseg_ext.training.pieces import box_of, draw_aims, read_piece
+from medseg_ext.training.pieces import draw_aims, read_piece
 
 
 def item(seed: int = 0, **options: Any) -> dict[str, Any]:
@@ -138,8 +139,8 @@ def test_a_bad_study_ends_the_packing(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_boxes_and_aims() -> None:
     mask = np.zeros((4, 5, 6), bool)
     mask[1:3, 2, 3:6] = True
-    assert box_of(mask) == (slice(1, 3), slice(2, 3), slice(3, 6))
-    assert box_of(np.zeros((2, 3), bool)) == (slice(0, 2), slice(0, 3))
+    assert bounding_box(mask) == (slice(1, 3), slice(2, 3), slice(3, 6))
+    assert bounding_box(np.zeros((2, 3), bool)) == (slice(0, 2), slice(0, 3))
     truth = np.full((9, 9, 9), 64, np.uint8)
     aims = draw_aims(truth, most=10)
     assert aims["brain"].shape == (10, 3)
