@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.inferers import Inferer
@@ -12,8 +13,77 @@ from torch.nn import functional
 
 from medseg_ext.inferers.autocast import AutocastInferer
 from medseg_ext.inferers.window import OUTSIDE_LOGIT
-from medseg_ext.transforms.neighbours import stack_neighbours
+from medseg_ext.transforms.neighbours import neighbour_indices
 from medseg_ext.transforms.normalize import head_box
+
+
+class Crop(NamedTuple):
+    """A part of one slice."""
+
+    position: int
+    rows: slice
+    columns: slice
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Pixels along the rows' and the columns' axis."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+class SliceStack:
+    """A volume's slices with the logits found so far.
+
+    Args:
+        slices: (D, C, H, W), normalised.
+        forward: maps (n, (2 * neighbours + 1) * C, h, w) to (n, K, h, w) float32.
+        neighbours, batch_size, divisor: see :class:`SliceStackInferer`.
+    """
+
+    def __init__(
+        self,
+        slices: torch.Tensor,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        neighbours: int,
+        batch_size: int,
+        divisor: int,
+    ) -> None:
+        self.slices = slices
+        self.air = slices.amin(dim=(0, 2, 3))  # (C,)
+        self.forward = forward
+        self.neighbours = neighbours
+        self.batch_size = batch_size
+        self.divisor = divisor
+        self.logits: torch.Tensor | None = None  # (D, K, H, W) from the first forward pass on
+
+    def segment(self, crops: Sequence[Crop]) -> None:
+        """Fill in the logits of some parts, those of equal padded size together."""
+        sizes = defaultdict(list)
+        for crop in crops:
+            sizes[self._padded(crop)].append(crop)
+        for size, alike in sizes.items():
+            for start in range(0, len(alike), self.batch_size):
+                self._segment(alike[start : start + self.batch_size], size)
+
+    def _padded(self, crop: Crop) -> tuple[int, int]:
+        height, width = (math.ceil(n / self.divisor) * self.divisor for n in crop.size)
+        return height, width
+
+    def _segment(self, crops: list[Crop], size: tuple[int, int]) -> None:
+        depth, channels = self.slices.shape[:2]
+        steps = 2 * self.neighbours + 1
+        air = self.air.repeat(steps).view(1, -1, 1, 1)
+        batch = air.expand(len(crops), steps * channels, *size).contiguous()
+        for canvas, crop in zip(batch.unflatten(1, (steps, channels)), crops, strict=True):
+            height, width = crop.size
+            for step, index in enumerate(neighbour_indices(crop.position, depth, self.neighbours)):
+                canvas[step, :, :height, :width] = self.slices[index, :, crop.rows, crop.columns]
+        logits = self.forward(batch)
+        if self.logits is None:
+            shape = (depth, logits.shape[1], *self.slices.shape[2:])
+            self.logits = logits.new_full(shape, OUTSIDE_LOGIT)
+        for result, crop in zip(logits, crops, strict=True):
+            height, width = crop.size
+            self.logits[crop.position, :, crop.rows, crop.columns] = result[:, :height, :width]
 
 
 class SliceStackInferer(Inferer):
@@ -80,62 +150,51 @@ class SliceStackInferer(Inferer):
         self, volume: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         height, width, depth = volume.shape[1:]
-        slices = volume.permute(3, 0, 1, 2)  # (D, C, H, W)
+        slices = volume.permute(3, 0, 1, 2).contiguous()  # (D, C, H, W); every slice is read several times
         ratio = self.matrix / max(height, width)
         resample = abs(max(height, width) / self.matrix - 1.0) > self.tolerance
         if resample:
             size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
             slices = functional.interpolate(slices, size=size, mode="bilinear", antialias=ratio < 1)
-        air = slices.amin(dim=(0, 2, 3))
-        full: torch.Tensor | None = None
-        for start in range(0, depth, self.box_slices):
-            group = range(start, min(start + self.box_slices, depth))
-            rows, columns = self._box(slices, group, air)
-            for first in range(group.start, group.stop, self.batch_size):
-                batch = range(first, min(first + self.batch_size, group.stop))
-                logits = self._box_logits(slices[:, :, rows, columns], batch, air, network, *args, **kwargs)
-                if full is None:
-                    full = logits.new_full((depth, logits.shape[1], *slices.shape[2:]), OUTSIDE_LOGIT)
-                full[batch.start : batch.stop, :, rows, columns] = logits
+
+        def forward(batch: torch.Tensor) -> torch.Tensor:
+            logits = self.forward(batch, network, *args, **kwargs)
+            if self.mirror:
+                logits = (logits + self.forward(batch.flip(-1), network, *args, **kwargs).flip(-1)) / 2
+            return logits
+
+        stack = SliceStack(slices, forward, self.neighbours, self.batch_size, self.divisor)
+        boxes = [
+            self._box(stack, range(start, min(start + self.box_slices, depth)))
+            for start in range(0, depth, self.box_slices)
+        ]
+        self._fill(stack, [Crop(index, *boxes[index // self.box_slices]) for index in range(depth)])
+        full = stack.logits
         assert full is not None  # a volume has at least one slice
         if resample:
             full = functional.interpolate(full, size=(height, width), mode="bilinear")
         return full.permute(1, 2, 3, 0)
 
-    def _box(self, slices: torch.Tensor, indices: range, air: torch.Tensor) -> tuple[slice, slice]:
+    def _fill(self, stack: SliceStack, crops: list[Crop]) -> None:
+        """Segment the head in every slice."""
+        stack.segment(crops)
+
+    def _box(self, stack: SliceStack, indices: range) -> tuple[slice, slice]:
         """Rows and columns of the head in some slices: near the vertex far fewer than in the widest."""
-        rows, columns = head_box(
-            slices[indices.start : indices.stop].transpose(0, 1), axes=(1, 2), share=self.share, air=air
+        slices = stack.slices[indices.start : indices.stop].transpose(0, 1)  # (C, n, H, W)
+        bounds = head_box(slices, axes=(1, 2), share=self.share, air=stack.air)
+        rows, columns = (
+            widen(bound, self.margin, least, length)
+            for bound, least, length in zip(bounds, self.smallest_box, slices.shape[2:], strict=True)
         )
-        extents = zip((rows, columns), self.smallest_box, slices.shape[2:], strict=True)
-        rows, columns = (self._widen(bounds, least, length) for bounds, least, length in extents)
         return rows, columns
 
-    def _widen(self, bounds: slice, least: int, length: int) -> slice:
-        """The margin to both sides, and more where that is less than ``least``, within 0 .. ``length``."""
-        start, stop = max(0, bounds.start - self.margin), min(length, bounds.stop + self.margin)
-        least = min(least, length)
-        if stop - start < least:
-            start = min(max(0, (start + stop - least) // 2), length - least)
-            stop = start + least
-        return slice(start, stop)
 
-    def _box_logits(
-        self,
-        slices: torch.Tensor,
-        indices: range,
-        air: torch.Tensor,
-        network: Callable[..., torch.Tensor],
-        *args: Any,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        depth, channels, height, width = slices.shape
-        first, last = max(0, indices.start - self.neighbours), min(depth, indices.stop + self.neighbours)
-        padded = [math.ceil(n / self.divisor) * self.divisor for n in (height, width)]
-        canvas = air.view(1, channels, 1, 1).expand(last - first, channels, *padded).contiguous()
-        canvas[:, :, :height, :width] = slices[first:last]
-        batch = stack_neighbours(canvas, [index - first for index in indices], self.neighbours)
-        logits = self.forward(batch, network, *args, **kwargs)
-        if self.mirror:
-            logits = (logits + self.forward(batch.flip(-1), network, *args, **kwargs).flip(-1)) / 2
-        return logits[:, :, :height, :width]
+def widen(bounds: slice, margin: int, least: int, length: int) -> slice:
+    """The margin to both sides, and more where that is less than ``least``, within 0 .. ``length``."""
+    start, stop = max(0, bounds.start - margin), min(length, bounds.stop + margin)
+    least = min(least, length)
+    if stop - start < least:
+        start = min(max(0, (start + stop - least) // 2), length - least)
+        stop = start + least
+    return slice(start, stop)

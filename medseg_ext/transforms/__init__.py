@@ -6,7 +6,7 @@ from medseg_ext.transforms.components import KeepLesions, KeepLesionsd
 from medseg_ext.transforms.implant import Implantation, implant_lesion
 from medseg_ext.transforms.load import LoadStudyd, ToStoredOrientationd
 from medseg_ext.transforms.load_sequences import LoadSequencesd
-from medseg_ext.transforms.neighbours import neighbour_indices, stack_neighbours
+from medseg_ext.transforms.neighbours import neighbour_indices
 from medseg_ext.transforms.normalize import NormalizeHead, NormalizeHeadd, head_box, head_threshold
 from medseg_ext.transforms.restore import RegionsToLabelsd, RestoreRegionsd
 from medseg_ext.transforms.save import SaveMaskd
@@ -40,6 +40,5 @@ __all__ = [
     "head_threshold",
     "implant_lesion",
     "neighbour_indices",
-    "stack_neighbours",
     "target_from_truth",
 ]

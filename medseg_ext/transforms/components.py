@@ -11,6 +11,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from scipy import ndimage
 
+from medseg_ext.metrics.volumes import bounding_box
+
 
 class KeepLesions(Transform):
     """Threshold a probability and drop components that are small beside the largest or nowhere likely.
@@ -35,17 +37,20 @@ class KeepLesions(Transform):
         mask = (probability > self.threshold).to(torch.uint8)
         if self.share <= 0 and self.peak <= self.threshold:
             return mask
+        # labelling all the air around the lesions would take longer than everything else here
         volume = mask[0].cpu().numpy()
+        box = bounding_box(volume)
+        volume = volume[box]
         labels, count = ndimage.label(volume, structure=np.ones((3,) * volume.ndim))
         if count == 0:
             return mask
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         keep = sizes >= self.share * sizes.max()
         if self.peak > self.threshold:
-            values = probability[0].cpu().numpy()
+            values = probability[0][box].cpu().numpy()
             keep &= ndimage.maximum(values, labels, np.arange(1, count + 1)) >= self.peak
         kept = np.concatenate([[False], keep])[labels]
-        mask[0] = torch.as_tensor(kept, dtype=torch.uint8, device=mask.device)
+        mask[0][box] = torch.as_tensor(kept, dtype=torch.uint8, device=mask.device)
         return mask
 
 

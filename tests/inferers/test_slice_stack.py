@@ -65,6 +65,19 @@ def test_four_by_four() -> None:
     assert wide[0, 0, :, :, 0].tolist() == [[2 * value for value in row] for row in rows]
 
 
+def test_neighbours_are_channels() -> None:
+    """Slice s holds 10 * s and 10 * s + 1 in its two channels; the outermost stands in for what is missing."""
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.extend(x[:, :, 0, 0].tolist())
+        return x[:, :1]
+
+    volume = torch.tensor([[0.0, 10.0, 20.0], [1.0, 11.0, 21.0]])[None, :, None, None, :]
+    SliceStackInferer(neighbours=1, **WHOLE)(volume, network)
+    assert seen == [[0, 1, 0, 1, 10, 11], [0, 1, 10, 11, 20, 21], [10, 11, 20, 21, 20, 21]]
+
+
 def test_padding_is_air_and_is_cut_off() -> None:
     seen = []
 
