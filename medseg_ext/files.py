@@ -1,13 +1,57 @@
-"""Write a file whole or not at all: a kill or a full disk leaves the old one or none, never half of one."""
+"""Read a file that may be anything; write one whole or not at all: a kill or a full disk leaves the old one or none."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from medseg_ext.errors import InputError
+
+
+def check_regular(path: str | os.PathLike[str], allowed: str) -> None:
+    """Refuse what is there and is no file: opening a pipe would wait for ever.
+
+    Args:
+        path: what is about to be opened; a path that leads nowhere is left to whoever opens it.
+        allowed: what it should be, for the error.
+
+    Raises:
+        InputError: for a folder, pipe, socket or device.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        raise InputError(path, "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device", allowed)
+
+
+def read_json(path: str | os.PathLike[str], allowed: str) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file, in UTF-8.
+        allowed: what it should hold, for the error.
+
+    Raises:
+        InputError: for a file that is missing, unreadable, no JSON, or nested deeper than Python goes.
+    """
+    check_regular(path, allowed)
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows' editors put a mark in front
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file", allowed) from error
+    except OSError as error:
+        raise InputError(path, f"an unreadable file ({error.strerror or error})", allowed) from error
+    except RecursionError as error:
+        raise InputError(path, "JSON nested too deeply", allowed) from error
+    except ValueError as error:
+        raise InputError(path, f"no readable JSON ({error})", allowed) from error
 
 
 @contextmanager
@@ -32,7 +76,8 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
 
     Args:
         path: where the file goes; missing folders are made.
-        content: bytes, or text, which is written as UTF-8 with the line ends it has.
+        content: bytes, or text, which is written as UTF-8 with the line ends it has; of what UTF-8 cannot hold, the
+            bytes of odd file names, as escapes.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full.
@@ -40,7 +85,7 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_beside(path) as part:
-            part.write_bytes(content.encode() if isinstance(content, str) else content)
+            part.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
         raise InputError(path, error.strerror or str(error), "a writable folder with room left") from error
     return path

@@ -13,23 +13,38 @@ from pathlib import Path
 
 import torch
 
+from medseg_ext.errors import InputError
 from medseg_ext.files import write_atomically
 from medseg_ext.reports import sha256
 from medseg_ext.workflow.run import one_line_errors
 from medseg_ext.workflow.weights import read_weights
 
+FLOAT16 = torch.finfo(torch.float16)
 
-def to_half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors in float16; names that share one tensor, as those of ``DynUNet`` do, still share it."""
-    halves: dict[int, torch.Tensor] = {}
+
+def to_half(state: dict[str, torch.Tensor], source: Path) -> dict[str, torch.Tensor]:
+    """The same tensors in float16; names that share one tensor, as those of ``DynUNet`` do, still share it.
+
+    Args:
+        state: a bare state dict.
+        source: its file, for the error.
+
+    Raises:
+        InputError: for values that are not finite, or beyond the range of float16.
+    """
+    halves: dict[tuple[object, ...], torch.Tensor] = {}
     result = {}
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             result[name] = tensor
             continue
-        half = halves.setdefault(tensor.data_ptr(), tensor.half().contiguous())
+        same = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        half = halves.setdefault(same, tensor.half().contiguous())
         if not torch.isfinite(half).all():
-            raise ValueError(f"{name}: values beyond the range of float16")
+            largest = float(tensor.abs().max())
+            raise InputError(
+                source, f"{name} with values up to {largest:g}", f"{FLOAT16.max:g} at the most, for float16"
+            )
         result[name] = half
     return result
 
@@ -43,7 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     # through memory: the name of the file would become part of the archive and change its checksum
     stream = io.BytesIO()
-    torch.save(to_half(read_weights(args.weights)), stream)
+    torch.save(to_half(read_weights(args.weights), args.weights), stream)
     write_atomically(args.output, stream.getvalue())
     print(f"{args.output}: {len(stream.getvalue()) / 1e6:.1f} MB, sha256 {sha256(args.output)}")
 

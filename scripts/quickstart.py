@@ -44,6 +44,18 @@ def quoted(command: Sequence[str]) -> str:
     return " ".join(parts)
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results.
+
+    Raises:
+        InputError: a file lies in the way, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, error.strerror or str(error), "a folder that can be made and written") from error
+
+
 def draw_phantoms(folder: Path, count: int) -> int:
     """Write phantom studies in the Kaggle layout; returns the exit status."""
     for stale in (folder / "kaggle_3m").glob("PHANTOM_*"):
@@ -83,10 +95,11 @@ def segment(data: Path, output: Path) -> tuple[int, list[Path]]:
         The exit status, and the folders written to, the one to look at first at the end.
 
     Raises:
-        InputError: no studies, or an output folder among them.
+        InputError: no studies, or an output folder that is among them or cannot be made.
     """
     check_output_dir(output, data)
     studies, errors = find_studies(data, masks="optional")
+    make_folder(output)
     with_masks = [study for study in studies if study.masks]
     without = [study for study in studies if not study.masks]
     say(f"  {counted(len(with_masks))} with masks, {counted(len(without))} without")
@@ -97,7 +110,7 @@ def segment(data: Path, output: Path) -> tuple[int, list[Path]]:
     sides = {"scored": [study.patient for study in with_masks], "unscored": [study.patient for study in without]}
     split_file = str(write_split(output / "split.json", sides))
     rest = output / "unscored"
-    options = ("--overlays", "True", "--patients#split_file", split_file, "--patients#split", "unscored")
+    options = ("--overlays", "True", "--split_file", split_file, "--split", "unscored")
     status = run_bundle("inferring", INFERENCE, data, rest, *options)
     status |= run_bundle("evaluating", EVALUATION, data, output, "--split_file", split_file, "--split", "scored")
     for error in errors:  # in neither part
@@ -158,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("Segmentation of lower-grade gliomas on MRI, a short tour. Research use only, not for clinical use.\n")
         data = own or output / "phantoms"
         if own is None:
+            make_folder(output)
             say(f"1. Drawing {counted(args.studies, 'phantom ')}: heads drawn by a program, with lesion and mask")
             if status := draw_phantoms(data, args.studies):
                 return status

@@ -11,28 +11,55 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from medseg_ext.errors import InputError
 from medseg_ext.layouts import Study, load_study
-from medseg_ext.layouts.nifti import reference_image
-from medseg_ext.layouts.sequences import split_suffix
+from medseg_ext.layouts.sequences import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from medseg_ext.layouts.slices import slice_name
 from medseg_ext.metrics.bootstrap import paired_difference
 from medseg_ext.reports import StudyReportHandler
 from medseg_ext.workflow import BatchPatients
 from medseg_ext.workflow.run import one_line_errors
 
 
+def find_mask(folder: Path, stem: str, suffixes: Sequence[str]) -> Path:
+    """The file of that name in any of the formats that hold the same: a program may write PNG for TIFF.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    found = [path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
+    if len(found) > 1:
+        raise InputError(found[0], f"a second mask, {found[1].name}", "one mask")
+    if not found:
+        raise InputError(folder / f"{stem}{suffixes[0]}", "no such file", f"a mask ({', '.join(suffixes)})")
+    return found[0]
+
+
 def predicted_study(study: Study, masks_dir: Path) -> Study:
-    """The study with the masks of a folder, as ``inferring`` names them, in place of its own."""
+    """The study with the masks of a folder, named as ``inferring`` names them, in place of its own.
+
+    Raises:
+        InputError: a mask is missing, or there are two.
+    """
     if study.layout in {"kaggle", "slices"}:
-        return replace(study, masks=tuple(masks_dir / study.patient / mask.name for mask in study.masks))
+        images = study.images[:: max(len(study.sequences), 1)]
+        stems = [f"{slice_name(image, study.patient)}_mask" for image in images]
+        folder = masks_dir / study.patient
+        masks = [
+            find_mask(folder, stem, [image.suffix, *(s for s in PICTURE_SUFFIXES if s != image.suffix.lower())])
+            for stem, image in zip(stems, images, strict=True)
+        ]
+        return replace(study, masks=tuple(masks))
     tail = "" if study.layout == "nnunet" else "_mask"
-    return replace(study, masks=(masks_dir / f"{study.patient}{tail}{split_suffix(reference_image(study).name)[1]}",))
+    return replace(study, masks=(find_mask(masks_dir, f"{study.patient}{tail}", NIFTI_SUFFIXES),))
 
 
 @one_line_errors
@@ -42,6 +69,7 @@ def score_masks(args: argparse.Namespace) -> int:
     handler = StudyReportHandler(
         args.output_dir, title=f"Masks of {args.masks_dir.name}, patients of {args.split}", errors=patients.failures
     )
+    handler.start()
     for study in tqdm(patients.studies, desc="patients", unit="patient"):
         try:
             truth = load_study(study, masks="required")
@@ -73,21 +101,35 @@ def read_pairs(files: list[Path], column: str) -> pd.DataFrame:
         raise InputError(files[-1], f"{len(files)} tables", "pairs of tables: FIRST SECOND [FIRST SECOND ...]")
     joined = []
     for first, second in zip(files[::2], files[1::2], strict=True):
-        sides = []
-        for path in (first, second):
-            try:
-                table = pd.read_csv(path, index_col="patient")[column]
-            except (OSError, ValueError, KeyError) as error:
-                raise InputError(path, f"no such table ({error})", f"a metrics.csv with {column}") from error
-            sides.append(table)
-        if set(sides[0].index) != set(sides[1].index):
-            odd = sorted(set(sides[0].index) ^ set(sides[1].index))
+        sides = [read_column(path, column) for path in (first, second)]
+        if odd := sorted({*sides[0].index} ^ {*sides[1].index}):
             raise InputError(second, f"other patients than {first} ({', '.join(odd)})", "the same patients")
         joined.append(pd.DataFrame({"first": sides[0], "second": sides[1]}))
     table = pd.concat(joined)
     if table.index.duplicated().any():
-        raise InputError(files[0], f"{table.index[table.index.duplicated()][0]} twice", "each patient once")
+        raise InputError(files[0], f"{table.index[table.index.duplicated()][0]} in two pairs", "each patient once")
     return table
+
+
+def read_column(path: Path, column: str) -> pd.Series[float]:
+    """One measure of a metrics.csv, by patient.
+
+    Raises:
+        InputError: the file is no such table, a patient comes twice, or lacks a number.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("patient")[column]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(path, f"no such table ({error})", f"a metrics.csv with patient and {column}") from error
+    if table.index.duplicated().any():
+        raise InputError(path, f"{table.index[table.index.duplicated()][0]} twice", "each patient once")
+    numbers = pd.to_numeric(table, errors="coerce")
+    without = [str(name) for name in numbers.index[~np.isfinite(numbers)]]
+    if without or table.empty:
+        # to leave them out would favour the side that has none where it is bad
+        found = f"no {column} for {', '.join(without)}" if without else "no patient"
+        raise InputError(path, found, "a number for every patient")
+    return numbers
 
 
 @one_line_errors

@@ -10,6 +10,12 @@ import numpy as np
 _LARGEST_BRAIN_SECTION = 225.0
 #: A value that fewer voxels than this share have is not the constant that a mask left behind.
 _LEAST_SHARE = 0.05
+#: Values nearer to 0 than this share of what is bright are air.
+_NEAR_AIR = 0.1
+#: A value that fewer voxels than this share have is not a fill; noise has a lowest value too.
+_LEAST_FILL = 0.002
+#: Share of values between fill and air that interpolation may leave.
+_MOST_BETWEEN = 0.02
 
 
 def _sample(volume: np.ndarray, most: int = 200_000) -> np.ndarray:
@@ -30,6 +36,40 @@ def air_value(volume: np.ndarray) -> float:
     if counts[commonest] >= _LEAST_SHARE * values.size and distinct[commonest] <= values.mean():
         return float(distinct[commonest])
     return float(np.percentile(values, 1))
+
+
+def without_fill(volume: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Raise to the air what a program wrote where nothing was measured: -1024 or -32768 around air of 0.
+
+    Magnitudes of MRI are not negative. So a constant below 0 is such a fill where nearly all of the rest is not
+    negative and has its air about 0; what interpolation left between fill and air goes with it. Shifted or standardised
+    intensities, whose air is itself below 0, stay as they are.
+
+    Args:
+        volume: any shape.
+        axis: of the channels, each of which is looked at alone; None for a single volume.
+
+    Returns:
+        The volume itself where there is no fill.
+    """
+    if axis is not None:
+        stored = list(np.moveaxis(volume, axis, 0))
+        raised = [without_fill(channel) for channel in stored]
+        same = all(a is b for a, b in zip(stored, raised, strict=True))
+        return volume if same else np.stack(raised, axis)
+    lowest = volume.min(initial=0)
+    if lowest >= 0:
+        return volume
+    values = _sample(volume).astype(np.float64)
+    rest = values[values > 0.99 * float(lowest)]
+    if not rest.size or rest.size > (1 - _LEAST_FILL) * values.size:
+        return volume
+    bright = rest[rest > rest.mean()]
+    near = _NEAR_AIR * float(bright.mean()) if bright.size else 0.0
+    below = rest < -near
+    if lowest >= -near or below.mean() > _MOST_BETWEEN or (np.abs(rest) <= near).mean() < _LEAST_SHARE:
+        return volume
+    return np.maximum(volume, volume.dtype.type(min(rest[~below].min(), 0.0)))
 
 
 def content_box(volume: np.ndarray, air: float, margin: int = 0) -> tuple[slice, ...]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, blaming
 from medseg_ext.layouts import dicom
-from medseg_ext.layouts.air import air_value, content_box, is_skull_stripped
+from medseg_ext.layouts.air import air_value, content_box, is_skull_stripped, without_fill
 from medseg_ext.layouts.channels import print_note_once
 from medseg_ext.layouts.grid import Grid, check_field_of_view, coverage, is_working, to_grid, working_grid
 from medseg_ext.layouts.labels import AUTO, read_regions
@@ -131,7 +132,8 @@ def load_aligned(
     """
     wanted = canonical_channels(channel_order)
     try:
-        return _load(study, wanted, canonical_channels(stack_order), labels, convention, spacing, unplaced)
+        with blaming(study.place, "a study that can be read"):
+            return _load(study, wanted, canonical_channels(stack_order), labels, convention, spacing, unplaced)
     except InputError as error:
         raise PatientError.of(error, study.patient) from error
 
@@ -150,6 +152,8 @@ def _load(
     sequences = study.sequences or stack_order
     files = _read(study, sequences, wanted, labels)
     mask = files.pop("label map", None)
+    for volume in files.values():
+        volume.data = without_fill(volume.data)
     reference = next(files[name] for name in REFERENCE_ORDER if name in files)
     for volume in (*files.values(), *([mask] if mask else [])):
         _place(volume, reference, unplaced)
@@ -206,7 +210,7 @@ def _read(study: Study, sequences: tuple[str, ...], wanted: tuple[str, ...], lab
             raise InputError(study.images[0], f"{len(study.images)} files of channels", listed)
         volumes = {}
         tasks |= {name: study.images[sequences.index(name)] for name in names}
-    read = dicom.read_series if study.layout == "dicom" else read_volume
+    read = partial(dicom.read_series, scanned={}) if study.layout == "dicom" else read_volume
     # Unpacking leaves the interpreter free, so two files take little longer than one; ITK is not meant for threads.
     with ThreadPoolExecutor(max_workers=1 if study.layout == "dicom" else 2) as pool:
         futures = {

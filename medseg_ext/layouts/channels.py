@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, escaped
 
 #: Sequences that FLAIR may stand in for, as it does in about ten patients of the Kaggle set itself.
 REPLACEABLE = frozenset({"t1", "t1ce"})
@@ -16,7 +16,7 @@ REPLACEABLE = frozenset({"t1", "t1ce"})
 
 def print_note(text: str) -> None:
     """Say on stderr what was done to the input that its owner may not expect."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    print(f"note: {escaped(text)}", file=sys.stderr, flush=True)
 
 
 _SAID: set[str] = set()

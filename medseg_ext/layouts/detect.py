@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, blaming
 from medseg_ext.layouts import dicom, kaggle, nifti, nnunet, slices
 from medseg_ext.layouts.channels import print_note
 from medseg_ext.layouts.listing import Listing, list_folder
@@ -19,6 +19,7 @@ from medseg_ext.layouts.sequences import (
     canonical_channels,
     canonical_sequence,
     file_of_each,
+    is_mask_folder,
     sequence_of_file,
     split_suffix,
     without_sequence,
@@ -41,19 +42,18 @@ MAX_DEPTH = 6
 class _Finder:
     """Walks a folder and collects studies and the errors of single patients."""
 
-    def __init__(self, mode: MaskMode, channels: tuple[str, ...], rules: StudyRules) -> None:
+    def __init__(self, root: Path, mode: MaskMode, channels: tuple[str, ...], rules: StudyRules) -> None:
         self.mode, self.channels, self.rules = mode, channels, rules
         self.studies: list[Study] = []
         self.errors: list[InputError] = []
-        self._seen: set[str] = set()
+        # Links may lead to one folder twice, in a circle, or up and out of the folder that was named.
+        self._seen = {str(parent) for parent in Path(os.path.realpath(root)).parents}
 
     def walk(self, folder: Path, depth: int = 0) -> None:
         """Look at a folder and those below it."""
-        real = os.path.realpath(folder)
-        if real in self._seen:  # links may lead to one folder twice, or in a circle
-            return
-        self._seen.add(real)
+        self._seen.add(os.path.realpath(folder))
         listing = list_folder(folder)
+        listing.folders = [sub for sub in listing.folders if self._is_new(sub)]
         own = kaggle.data_folder(listing.folders)
         if own is not None:
             self._descend([own], depth)
@@ -82,14 +82,22 @@ class _Finder:
         taken = self._take_dicom(folder, listing) if self.rules.dicom else set()
         self._descend([sub for sub in listing.folders if sub not in taken], depth)
         masks_alone = bool(listing.pictures) and self.mode == "ignore"
-        if depth and not listing.folders and not masks_alone and len(self.studies) + len(self.errors) == before:
-            kinds = sorted({path.suffix or path.name for path in listing.others})
+        below = [sub for sub in listing.folders if not is_mask_folder(sub.name)]
+        if depth and not below and not masks_alone and len(self.studies) + len(self.errors) == before:
+            kinds = sorted(
+                {path.suffix or path.name for path in listing.others} | {f"{x.name}/" for x in listing.folders}
+            )
             found = f"no slices or volumes (only {', '.join(kinds)})" if kinds else "an empty folder"
             self.errors.append(PatientError(folder, found, self.rules.allowed, folder.name))
 
+    def _is_new(self, folder: Path) -> bool:
+        """Whether a folder is still to be looked at."""
+        return os.path.realpath(folder) not in self._seen
+
     def _take_dicom(self, folder: Path, listing: Listing) -> set[Path]:
         """Collect the DICOM studies of a folder and of those right below it; return the folders that are done."""
-        own, below = dicom.dicom_files(listing), dicom.files_below(listing.folders)
+        folders = [sub for sub in listing.folders if not is_mask_folder(sub.name)]
+        own, below = dicom.dicom_files(listing), dicom.files_below(folders)
         if own or below:
             self._collect(*dicom.find_studies(folder, own, below, self.rules))
         return {place for place, _ in below}
@@ -98,11 +106,17 @@ class _Finder:
         if depth >= MAX_DEPTH:
             return
         for folder in folders:
-            self._walk_below(folder, depth + 1)
+            if is_mask_folder(folder.name):
+                print_note(f"{folder}: a folder of masks by its name, left alone")
+            else:
+                self._walk_below(folder, depth + 1)
 
     def _walk_below(self, folder: Path, depth: int) -> None:
+        if not self._is_new(folder):  # two links to one folder
+            return
         try:
-            self.walk(folder, depth)
+            with blaming(folder, self.rules.allowed):
+                self.walk(folder, depth)
         except InputError as error:
             self.errors.append(PatientError.of(error, folder.name))
 
@@ -162,9 +176,10 @@ def find_studies(
         InputError: for a folder that is missing, unreadable or holds no study.
     """
     folder = Path(directory)
-    finder = _Finder(_check_mode(masks), canonical_channels(channel_order), rules)
-    finder.walk(folder)
-    finder.refuse_twins()
+    finder = _Finder(folder, _check_mode(masks), canonical_channels(channel_order), rules)
+    with blaming(folder, rules.allowed):
+        finder.walk(folder)
+        finder.refuse_twins()
     if not finder.studies and not finder.errors:
         raise InputError(folder, "no studies in the folder", rules.allowed)
     return sorted(finder.studies, key=lambda study: study.patient), finder.errors
@@ -192,12 +207,13 @@ def load_study(
     mode = _check_mode(masks)
     wanted = canonical_channels(channel_order)
     try:
-        if mode == "required" and not study.masks:
-            raise InputError(study.images[0], "no mask", "a mask beside the images")
-        if study.layout in {"kaggle", "slices"}:
-            return slices.load_study(study, wanted, mode)
-        held = canonical_channels(nifti_channel_order, "channel order of NIfTI stacks")
-        return nifti.load_study(study, wanted, mode, held)
+        with blaming(study.place, "a study that can be read"):
+            if mode == "required" and not study.masks:
+                raise InputError(study.images[0], "no mask", "a mask beside the images")
+            if study.layout in {"kaggle", "slices"}:
+                return slices.load_study(study, wanted, mode)
+            held = canonical_channels(nifti_channel_order, "channel order of NIfTI stacks")
+            return nifti.load_study(study, wanted, mode, held)
     except InputError as error:
         raise PatientError.of(error, study.patient) from error
 

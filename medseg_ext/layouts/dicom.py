@@ -6,6 +6,7 @@ positions; a series whose slices are not evenly spaced has lost some and is refu
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from medseg_ext.layouts.channels import check_required, print_note
 from medseg_ext.layouts.listing import Listing, list_folder
 from medseg_ext.layouts.sequences import CANONICAL, sequences_in
 from medseg_ext.layouts.study import PatientError, Study, StudyRules
-from medseg_ext.layouts.volumes import Volume
+from medseg_ext.layouts.volumes import MAX_SIDE, MAX_VOXELS, Volume, is_invertible, shape_text
 
 _SERIES_NAMES = "a folder or series description that names t1, t1ce (T1 post, T1 Gd), t2 or flair"
 # Weightings that carry T1 or T2 in their names and are another sequence, and series that are none.
@@ -80,6 +81,8 @@ def _may_be_dicom(path: Path) -> bool:
 
 def _has_magic(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
@@ -250,11 +253,13 @@ def files_below(folders: Iterable[Path]) -> list[tuple[Path, list[Path]]]:
     return found
 
 
-def read_series(first: Path) -> Volume:
+def read_series(first: Path, scanned: dict[Path, list[Series]] | None = None) -> Volume:
     """Read the series that a file belongs to.
 
     Args:
         first: any of its files.
+        scanned: the series of folders that were looked at; what is looked at now is added. Series that share a folder
+            of thousands of files are read with one look at it.
 
     Returns:
         float32 voxels as ITK orders them, columns, rows, slices, with the affine to right-anterior-superior mm.
@@ -265,11 +270,18 @@ def read_series(first: Path) -> Volume:
     """
     if not first.is_file():
         raise InputError(first, "no such file", "a readable DICOM slice")
-    uid = _tag(_header(first), "0020|000e")
-    series = list_series(first.parent, dicom_files(list_folder(first.parent)))
-    files = next((one.files for one in series if one.uid == uid), (first,))
+    scanned = {} if scanned is None else scanned
+    if first.parent not in scanned:
+        scanned[first.parent] = list_series(first.parent, dicom_files(list_folder(first.parent)))
+    files = next((one.files for one in scanned[first.parent] if first in one.files), (first,))
     headers = [_header(path) for path in files]
+    shape = (*(int(headers[0].GetDimensions(axis)) for axis in (0, 1)), len(files))
+    if math.prod(shape) > MAX_VOXELS or max(shape) > MAX_SIDE:
+        allowed = f"at most {MAX_VOXELS} voxels, {MAX_SIDE} along an axis"
+        raise InputError(first.parent, f"a series of {shape_text(shape)}", allowed)
     affine, order = _placement(first.parent, files, headers)
+    if not is_invertible(affine):
+        raise InputError(first.parent, "slices without a place in space", "positions, directions and spacing")
     return Volume(first.parent, _pixels([files[i] for i in order]), affine, oriented=True, coded=True)
 
 

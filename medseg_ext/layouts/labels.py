@@ -145,7 +145,7 @@ def conventions_of_json(labels: object) -> tuple[str, ...] | None:
         numbers = values if isinstance(values, (list, tuple)) else [values]
         try:
             wanted = [int(number) for number in numbers]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         if wanted == [0]:
             continue

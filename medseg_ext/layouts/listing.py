@@ -33,7 +33,7 @@ def list_folder(folder: Path) -> Listing:
     listing = Listing()
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries)
     except FileNotFoundError as error:
         raise InputError(folder, "no such folder", ALLOWED_FOLDER) from error
     except NotADirectoryError as error:
@@ -53,3 +53,10 @@ def list_folder(folder: Path) -> Listing:
         else:
             listing.others.append(folder / name)
     return listing
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -11,16 +11,26 @@ from pathlib import Path
 import numpy as np
 
 from medseg_ext.errors import InputError
+from medseg_ext.layouts.air import without_fill
 from medseg_ext.layouts.channels import check_required, print_note, select_channels
 from medseg_ext.layouts.labels import conventions_of_names
 from medseg_ext.layouts.orientation import largest_shift, resample, voxel_size
-from medseg_ext.layouts.sequences import file_of_each, sequence_of_file, sequences_in, split_suffix, without_sequence
+from medseg_ext.layouts.sequences import (
+    file_of_each,
+    names_mask,
+    sequence_of_file,
+    sequences_in,
+    split_suffix,
+    without_sequence,
+)
 from medseg_ext.layouts.study import LGG_RULES, LoadedStudy, MaskMode, PatientError, Study, StudyRules
 from medseg_ext.layouts.volumes import Volume, is_stack_shape, open_volume, read_volume, shape_text
 
-_MASK = re.compile(r"(?:^|[_.-])(?:mask|seg|segmentation|labels?|lesions?)$", re.IGNORECASE)
+_MASK = re.compile(r"(?:^|[_.-])(?:mask|seg|segmentation|labels?|lesions?|gt)$", re.IGNORECASE)
 _MASK_NAMES = "NAME_mask.nii.gz, NAME_seg.nii.gz or NAME_label.nii.gz"
 _IMAGE_NAMES = "a 4-D stack, or names with a sequence: NAME_t1.nii.gz, NAME_flair.nii.gz, NAME_t1ce.nii.gz"
+
+_A_MAP = "a mask or a map by its name"
 
 
 @dataclass
@@ -70,14 +80,18 @@ class _FolderFinder:
         self.folder, self.mode, self.channels, self.top, self.rules = folder, mode, channels, top, rules
         self.groups: dict[str, _Group] = defaultdict(_Group)
         self.unknown: list[Path] = []
+        self.maps: list[Path] = []
         self.studies: list[Study] = []
         self.errors: list[InputError] = []
 
     def find(self, files: Sequence[Path]) -> None:
         """Fill `studies` and `errors` from the folder's NIfTI files."""
         for path in files:
-            key, _, is_mask = _split_name(path, self.folder.name, self.rules.mask_stems)
-            (self.groups[key].masks if is_mask else self.groups[key].files).append(path)
+            key, rest, is_mask = _split_name(path, self.folder.name, self.rules.mask_stems)
+            if names_mask(rest) and not is_mask:
+                self.maps.append(path)
+            else:
+                (self.groups[key].masks if is_mask else self.groups[key].files).append(path)
         # Images without a sequence in the name are stacks, or something else that lies about (a brain mask, a DWI).
         for group in self.groups.values():
             if len(group.files) == 1 and not self._tells_sequence(group.files[0]) and self._is_other(group.files[0]):
@@ -86,6 +100,7 @@ class _FolderFinder:
         for key in keys:
             self._add(key, sole=len(keys) == 1)
         self._check_unknown_files(files, keys)
+        self._check_maps(keys)
         if self.mode != "ignore" and keys:
             self._check_stray_masks(sole=len(keys) == 1)
 
@@ -140,6 +155,16 @@ class _FolderFinder:
             self.errors.append(PatientError(path, found, _IMAGE_NAMES, patient))
             if alone:
                 return  # one error for the patient's folder; it lists the files
+
+    def _check_maps(self, keys: Sequence[str]) -> None:
+        """What may be a mask by its name is neither read as a sequence nor taken for the mask."""
+        for path in self.maps:
+            if keys or self.unknown or self.mode == "ignore":
+                print_note(f"{path}: {_A_MAP}, left alone")
+            else:
+                self._refuse(path, _A_MAP, _IMAGE_NAMES)
+                if not self.top:
+                    return  # one error for a patient's folder
 
     def _check_stray_masks(self, sole: bool) -> None:
         taken = {path for study in self.studies for path in study.masks}
@@ -241,6 +266,8 @@ def study_of_file(
     studies, errors = find_studies(path.parent, mine, mode, channels, top=True, rules=rules)
     if errors:
         raise errors[0]
+    if not studies:
+        raise InputError(path, _A_MAP, _IMAGE_NAMES)
     return studies[0]
 
 
@@ -271,7 +298,7 @@ def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode, held:
     study = replace(study, sequences=study.sequences or held)
     check_required(study.sequences, study.images[0])
     if is_stack(study):
-        reference = read_volume(study.images[0], study.sequences)
+        reference = _read_image(study.images[0], study.sequences)
         data, affine = reference.canonical()
         image, sources = np.moveaxis(data, -1, 0), study.sequences
     else:
@@ -279,10 +306,10 @@ def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode, held:
             wanted = f"{len(study.sequences)} ({', '.join(study.sequences)})"
             raise InputError(study.images[0], f"{len(study.images)} files of channels", wanted)
         sources = tuple(name for name in study.sequences if name in channel_order or name == "flair")
-        reference = read_volume(reference_image(study))
+        reference = _read_image(reference_image(study))
         data, affine = reference.canonical()
         parts = [
-            data if name == "flair" else _on_grid_of(reference, read_volume(study.images[study.sequences.index(name)]))
+            data if name == "flair" else _on_grid_of(reference, _read_image(study.images[study.sequences.index(name)]))
             for name in sources
         ]
         image = np.stack(parts)
@@ -290,6 +317,12 @@ def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode, held:
     image = select_channels(image, sources, channel_order, where)
     mask = _read_mask(study.masks[0], reference) if study.masks and mode != "ignore" else None
     return LoadedStudy(study, image, mask, voxel_size(affine), affine)
+
+
+def _read_image(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
+    volume = read_volume(path, channels)
+    volume.data = without_fill(volume.data, None if channels is None else -1)
+    return volume
 
 
 def _as_stored_like(reference: Volume, other: Volume) -> np.ndarray | None:

@@ -6,14 +6,15 @@ F. Isensee et al., Nature Methods 18, 2021. The older layout of the Medical Segm
 
 from __future__ import annotations
 
-import json
 import re
+import reprlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg_ext.errors import InputError
+from medseg_ext.files import read_json
 from medseg_ext.layouts.channels import check_required
 from medseg_ext.layouts.labels import conventions_of_json
 from medseg_ext.layouts.listing import Listing, list_folder
@@ -80,10 +81,7 @@ _ALLOWED = 'channel_names such as {"0": "T1", "1": "FLAIR", "2": "T1Gd"}'
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"no readable JSON ({error})", _ALLOWED) from error
+    content = read_json(path, _ALLOWED)
     return content if isinstance(content, dict) else {}
 
 
@@ -91,11 +89,14 @@ def _channels(content: dict[str, Any], path: Path, required: tuple[str, ...]) ->
     """Canonical names of the channels, in their order."""
     named = content.get("channel_names", content.get("modality"))
     if not isinstance(named, dict) or sorted(named) != sorted(str(i) for i in range(len(named))) or not named:
-        raise InputError(path, f"channel_names {named!r}", _ALLOWED)
+        raise InputError(path, f"channel_names {reprlib.repr(named)}", _ALLOWED)
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in {".nii.gz", ".nii"}:
-        raise InputError(path, f"file_ending {ending!r}", ".nii.gz or .nii")
-    order = [str(named[str(i)]) for i in range(len(named))]
+    if not isinstance(ending, str) or ending not in {".nii.gz", ".nii"}:
+        raise InputError(path, f"file_ending {reprlib.repr(ending)}", ".nii.gz or .nii")
+    order = [named[str(i)] for i in range(len(named))]
+    for name in order:
+        if not isinstance(name, str):
+            raise InputError(path, f"a channel named {reprlib.repr(name)}", _ALLOWED)
     try:
         channels = canonical_channels(order)
     except InputError as error:

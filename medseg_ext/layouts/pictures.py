@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, as_input_error, blaming
+from medseg_ext.files import check_regular
 
 # Pillow warns of what it then raises for; the error names the file and the warning does not.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 ALLOWED_PICTURE = "a readable PNG or TIFF"
 #: Slices are small; a header that promises more pixels than this is broken or hostile.
-MAX_PIXELS = 8192 * 8192
+MAX_PIXELS = 4096 * 4096
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1
 
 
 def _open(path: Path) -> ImageFile.ImageFile:
+    check_regular(path, ALLOWED_PICTURE)
     try:
         picture = Image.open(path, formats=("TIFF", "PNG"))
     except FileNotFoundError as error:
@@ -30,7 +31,7 @@ def _open(path: Path) -> ImageFile.ImageFile:
         raise InputError(path, "a picture of absurd size", f"at most {MAX_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
         raise InputError(path, "not a PNG or TIFF, or a truncated one", ALLOWED_PICTURE) from error
-    except (OSError, ValueError, SyntaxError, struct.error, KeyError, TypeError) as error:
+    except Exception as error:  # damaged headers make Pillow raise nearly anything
         raise InputError(path, f"an unreadable file ({_reason(error)})", ALLOWED_PICTURE) from error
     if math.prod(picture.size) > MAX_PIXELS:
         width, height = picture.size
@@ -79,7 +80,7 @@ def read_picture(path: Path) -> np.ndarray:
     Raises:
         InputError: for a file that is missing, truncated, no picture, a palette picture, too large or of several pages.
     """
-    with _open(path) as picture:
+    with _open(path) as picture, blaming(path, ALLOWED_PICTURE):
         pages = getattr(picture, "n_frames", 1)
         if pages != 1:
             raise InputError(path, f"{pages} pages", "one slice a file")
@@ -91,7 +92,9 @@ def read_picture(path: Path) -> np.ndarray:
             array = np.asarray(picture)
         except Image.DecompressionBombError as error:
             raise InputError(path, "a picture of absurd size", f"at most {MAX_PIXELS} pixels") from error
-        except (OSError, ValueError, SyntaxError, struct.error, TypeError, EOFError) as error:
+        except MemoryError as error:
+            raise as_input_error(error, path, ALLOWED_PICTURE) from error
+        except Exception as error:
             raise InputError(path, f"a truncated or damaged picture ({_reason(error)})", ALLOWED_PICTURE) from error
     return array.astype(np.uint8) if array.dtype == bool else array
 

@@ -22,6 +22,19 @@ _NAMES = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
 _WEAK = frozenset({"pre", "post"})
 _ALLOWED = "; ".join(f"{name} ({', '.join(a for a in aliases if a != name)})" for name, aliases in ALIASES.items())
 
+# BIDS: ``sub-01_ce-gd_T1w`` is a T1 with that contrast agent.
+_AGENT = re.compile(r"(?:(?<=_)|^)ce-([A-Za-z0-9]+)(?=_)", re.IGNORECASE)
+_NO_AGENT = frozenset({"no", "none", "without", "pre", "native"})
+
+#: Words by which a file is an outline of something or a map made from images, and no image.
+_MASK_WORD = re.compile(
+    r"(mask|brainmask|seg|segm|segmentation|label|lesion|gt|groundtruth|truth|roi|contour|annotation|pred|prediction"
+    r"|prob|probability)s?\d*"
+)
+_MASK_FOLDER = re.compile(
+    r"(.+[_-])?masks?|segs?|segmentations?|labels?|annotations?|gt|ground[_ -]?truths?|truth", re.IGNORECASE
+)
+
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png")
 _SUFFIXES = (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)
@@ -70,7 +83,10 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 def _scan(stem: str) -> list[tuple[str, int, int]]:
     """Sequences that a stem names, as (alias, start, end); neighbours such as ``t2_flair`` are one name."""
+    agent = _AGENT.search(stem)
     tokens = list(re.finditer(r"[A-Za-z0-9]+", stem))
+    if agent:
+        tokens = [token for token in tokens if token.end() <= agent.start() or token.start() >= agent.end()]
     hits: list[tuple[str, int, int]] = []
     i = 0
     while i < len(tokens):
@@ -86,12 +102,32 @@ def _scan(stem: str) -> list[tuple[str, int, int]]:
         i += 1
     if any(alias not in _WEAK for alias, _, _ in hits):
         hits = [hit for hit in hits if hit[0] not in _WEAK]
+    if agent and hits:
+        contrast = agent.group(1).lower() not in _NO_AGENT
+        hits = [("t1ce" if contrast and _NAMES[hit[0]] == "t1" else hit[0], hit[1], hit[2]) for hit in hits]
+        hits = sorted([*hits, (hits[0][0], *agent.span())], key=lambda hit: hit[1])
     return hits
 
 
 def sequences_in(stem: str) -> set[str]:
     """Canonical names of the sequences that a file's stem mentions."""
     return {_NAMES[alias] for alias, _, _ in _scan(stem)}
+
+
+def names_mask(stem: str) -> bool:
+    """Whether a file's stem says that it is a mask, or may be one: ``p_seg_flair``, ``p_flair_gt``, ``mask_t1``.
+
+    A patient may be called ``lesion_12``: that word in front of a number says nothing.
+    """
+    words = re.findall(r"[A-Za-z0-9]+", stem.lower())
+    if len(words) > 1 and words[0] in {"lesion", "lesions"} and words[1].isdigit():
+        words = words[1:]
+    return any(_MASK_WORD.fullmatch(word) for word in words)
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether a folder's name says that masks lie in it: ``masks``, ``p1_masks``, ``labels``, ``gt``."""
+    return _MASK_FOLDER.fullmatch(name) is not None
 
 
 def without_sequence(stem: str) -> str:

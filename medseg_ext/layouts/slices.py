@@ -18,8 +18,9 @@ from medseg_ext.errors import InputError
 from medseg_ext.layouts import kaggle
 from medseg_ext.layouts.channels import check_required, select_channels
 from medseg_ext.layouts.pictures import count_channels, read_mask_picture, read_picture
-from medseg_ext.layouts.sequences import CANONICAL, sequences_in, split_suffix, without_sequence
+from medseg_ext.layouts.sequences import CANONICAL, names_mask, sequences_in, split_suffix, without_sequence
 from medseg_ext.layouts.study import LGG_CHANNELS, LoadedStudy, MaskMode, PatientError, Study
+from medseg_ext.layouts.volumes import MAX_VOXELS
 
 _MASK = re.compile(r"[_-]mask$", re.IGNORECASE)
 
@@ -62,6 +63,8 @@ def _check_numbers(folder: Path, files: Sequence[_SliceFile]) -> None:
     for file in files:
         if file.number is None:
             raise InputError(file.path, "no slice number in the name", "names that end with it, such as p_12.png")
+    if all(names_mask(file.prefix.removeprefix(folder.name)) for file in files):
+        raise InputError(files[0].path, "slices that are masks by their names", "images, and masks named p_12_mask.png")
     prefixes = list(dict.fromkeys(file.prefix for file in files))
     if len(prefixes) > 1:
         counts = Counter(file.prefix for file in files)
@@ -170,6 +173,16 @@ def _check_sizes(paths: Sequence[Path], pictures: Sequence[np.ndarray], what: st
         raise InputError(paths[i], found, f"{usual[0]}x{usual[1]} as in the patient's other slices")
 
 
+def _read_all(paths: Sequence[Path]) -> list[np.ndarray]:
+    pictures, total = [], 0
+    for path in paths:
+        pictures.append(read_picture(path))
+        total += pictures[-1].size
+        if total > MAX_VOXELS:
+            raise InputError(path.parent, f"more than {total} values in the slices", f"at most {MAX_VOXELS}")
+    return pictures
+
+
 def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode) -> LoadedStudy:
     """Read the slices of one patient.
 
@@ -181,7 +194,7 @@ def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode) -> Lo
     Raises:
         InputError: for any file that is not what its place asks for.
     """
-    pictures = [read_picture(path) for path in study.images]
+    pictures = _read_all(study.images)
     wanted = 1 if study.sequences else len(LGG_CHANNELS)
     for path, picture in zip(study.images, pictures, strict=True):
         if count_channels(picture) != wanted:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medseg_ext.errors import InputError
-from medseg_ext.files import write_atomically
+from medseg_ext.files import read_json, write_atomically
 from medseg_ext.layouts.study import PatientError, Study
 
 ALL = "all"
@@ -62,14 +62,7 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     Raises:
         InputError: for a file that is missing or malformed, that names a patient twice, or whose splits leak.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(path, "no such file", _ALLOWED_FILE) from error
-    except OSError as error:
-        raise InputError(path, f"an unreadable file ({error.strerror or error})", _ALLOWED_FILE) from error
-    except ValueError as error:
-        raise InputError(path, f"no JSON ({error})", _ALLOWED_FILE) from error
+    content = read_json(path, _ALLOWED_FILE)
     if not isinstance(content, dict) or not content:
         raise InputError(path, f"a JSON {type(content).__name__} without splits", _ALLOWED_FILE)
     for side, patients in content.items():
@@ -205,11 +198,13 @@ def choose_patients(
         error that names all absent ones.
 
     Raises:
-        InputError: for a split that is not in the file.
+        InputError: for a split that is not in the file, or that is empty.
     """
     if name not in split:
         raise InputError(source, f"no split {name!r} (only {', '.join(split)})", f"{', '.join(split)} or {ALL}")
     wanted = split[name]
+    if not wanted:
+        raise InputError(source, f"no patient in the split {name!r}", "at least one")
     by_name = {study.patient: study for study in studies}
     kept: list[InputError] = [e for e in errors if not isinstance(e, PatientError) or e.patient in wanted]
     failed = {error.patient for error in errors if isinstance(error, PatientError)}

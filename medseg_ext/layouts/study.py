@@ -102,6 +102,11 @@ class Study:
     sequences: tuple[str, ...] = ()
     conventions: tuple[str, ...] | None = None
 
+    @property
+    def place(self) -> Path:
+        """What an error of the whole study names: the folder that is its own, or its first file."""
+        return self.folder if self.layout in {"kaggle", "slices", "dicom"} else self.images[0]
+
 
 @dataclass
 class LoadedStudy:
@@ -112,7 +117,7 @@ class LoadedStudy:
 
     Args:
         study: the files it came from.
-        image: float32, shape (C, H, W, D), intensities as stored, channels as asked for.
+        image: float32, shape (C, H, W, D), intensities as stored (of NIfTI without fill, see `air`), channels as asked.
         mask: uint8 of 0 and 1, shape (H, W, D), or None.
         spacing: distance of rows, columns and slices in mm, None where the format holds none.
         affine: 4x4 from canonical voxel (row, column, slice) to the file's world in mm, None where there is none.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel import imageglobals
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, as_input_error
+from medseg_ext.files import check_regular
 from medseg_ext.layouts.orientation import (
     canonical_affine,
     carries_orientation,
@@ -20,11 +20,16 @@ from medseg_ext.layouts.orientation import (
     to_canonical_transform,
 )
 
+# nibabel prints what it mends in a header, without the file's name; what it cannot mend it raises as well.
+imageglobals.logger.setLevel(logging.CRITICAL)
+
 ALLOWED_VOLUME = "a readable NIfTI file"
-#: A header that promises more voxels than this is broken or hostile.
-MAX_VOXELS = 2**31
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, OverflowError, MemoryError, ImageFileError, HeaderDataError)
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+#: A header that promises more voxels, or more along one axis, is broken or hostile: four sequences of 512^3 fit in.
+MAX_VOXELS, MAX_SIDE = 2**29, 4096
+#: Millimetres by NIfTI's code of the unit of space, here metres and micrometres. Any other code, be it that of
+#: millimetres, of none or an undefined one, is read as millimetres, which scanners and converters use anyway.
+_MILLIMETRES = {1: 1000.0, 3: 0.001}
+_UNIT_OF_SPACE = 0b111
 
 
 @dataclass
@@ -81,19 +86,21 @@ def open_volume(path: Path) -> nibabel.Nifti1Image:
     Raises:
         InputError: for a file that is missing, damaged or no NIfTI, or whose header cannot be right.
     """
+    check_regular(path, ALLOWED_VOLUME)
     try:
         image = nibabel.load(path)
     except FileNotFoundError as error:
         raise InputError(path, "no such file", ALLOWED_VOLUME) from error
     except PermissionError as error:
         raise InputError(path, "an unreadable file (Permission denied)", ALLOWED_VOLUME) from error
-    except (ImageFileError, *_DAMAGED) as error:
+    except Exception as error:  # damaged headers make nibabel raise nearly anything
         raise InputError(path, "not a NIfTI file, or a truncated one", ALLOWED_VOLUME) from error
     if not isinstance(image, nibabel.Nifti1Image):
         raise InputError(path, f"a file of type {type(image).__name__}", ALLOWED_VOLUME)
     shape = image.shape
-    if not shape or min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
-        raise InputError(path, f"a volume of {shape_text(shape)}", f"1 to {MAX_VOXELS} voxels")
+    if not shape or min(shape) < 1 or max(shape) > MAX_SIDE or math.prod(shape) > MAX_VOXELS:
+        allowed = f"1 to {MAX_VOXELS} voxels, at most {MAX_SIDE} along an axis"
+        raise InputError(path, f"a volume of {shape_text(shape)}", allowed)
     return image
 
 
@@ -109,10 +116,15 @@ def world_affine(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, bo
         InputError: for an affine that is not finite or flattens space.
     """
     affine = np.array(image.affine, float)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+    if not is_invertible(affine):
         raise InputError(path, "an affine that is not invertible", "an orientation and spacing, or none")
-    affine[:3] *= _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
+    affine[:3] *= _MILLIMETRES.get(int(image.header["xyzt_units"]) & _UNIT_OF_SPACE, 1.0)
     return affine, is_coded(image) and carries_orientation(affine)
+
+
+def is_invertible(affine: np.ndarray) -> bool:
+    """Whether an affine gives every voxel a place of its own."""
+    return bool(np.isfinite(affine).all()) and int(np.linalg.matrix_rank(affine[:3, :3])) == 3
 
 
 def is_coded(image: nibabel.Nifti1Image) -> bool:
@@ -154,7 +166,8 @@ def read_volume(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
     affine, oriented = world_affine(image, path)
     shape = image.shape
     if image.get_data_dtype().kind not in "biuf":
-        raise InputError(path, f"voxels of type {image.get_data_dtype()}", "integers or real numbers")
+        kind = "colour" if image.get_data_dtype().fields else str(image.get_data_dtype())
+        raise InputError(path, f"voxels of type {kind}", "integers or real numbers")
     if channels is None:
         if len(shape) < 3 or is_stack_shape(shape):
             raise InputError(path, f"a volume of {shape_text(shape)}", "3-D, as the name says it holds one thing")
@@ -168,7 +181,9 @@ def read_volume(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
         data = np.asarray(image.dataobj, dtype=np.float32)
     except PermissionError as error:
         raise InputError(path, "an unreadable file (Permission denied)", ALLOWED_VOLUME) from error
-    except _DAMAGED as error:
+    except MemoryError as error:
+        raise as_input_error(error, path, ALLOWED_VOLUME) from error
+    except Exception as error:
         raise InputError(path, "a truncated or damaged NIfTI file", ALLOWED_VOLUME) from error
     bad = data.size - int(np.count_nonzero(np.isfinite(data)))
     if bad:

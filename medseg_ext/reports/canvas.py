@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_ext.errors import escaped
 from medseg_ext.files import write_atomically
 from medseg_ext.metrics.volumes import Mask
 
@@ -81,7 +82,7 @@ def write_figure(
     """
     height = figure.get_size_inches()[1]
     for text, inches, colour, points in (
-        (patient, 0.1, "white", 12),
+        (escaped(patient), 0.1, "white", 12),
         (caption, caption_inches, "#d0d0d0", caption_size),
     ):
         figure.text(0.012, 1 - inches / height, text, color=colour, fontsize=points, va="top", parse_math=False)

@@ -10,6 +10,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
+from medseg_ext.errors import escaped
 from medseg_ext.reports.overlays import example_overlay
 
 Sink = Callable[[str, NDArray[np.uint8], int], None]
@@ -73,7 +74,7 @@ class ExampleOverlays:
     def _name(self, batch: Any, index: int) -> str:
         item = batch[index] if isinstance(batch, list) and index < len(batch) else {}
         name = item.get("patient") if isinstance(item, Mapping) else None
-        return str(name) if name else f"patient_{self._drawn + 1}"
+        return escaped(name) if name else f"patient_{self._drawn + 1}"
 
     def _log(self, name: str, picture: NDArray[np.uint8], epoch: int) -> None:
         if self.log_dir is not None:

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from medseg_ext.errors import escaped
 from medseg_ext.metrics.patient import Row
 from medseg_ext.metrics.volumes import as_array
+from medseg_ext.reports.earlier import OVERLAYS, PAGE, remove_report
 from medseg_ext.reports.measures import LesionMeasures, StudyArrays, StudyMeasures
-from medseg_ext.reports.overlays import ROLES, file_name, worst_median_best
+from medseg_ext.reports.overlays import FileNames, worst_median_best
 from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
 
@@ -31,7 +33,8 @@ class StudyReportHandler:
     With a truth it writes ``metrics.csv``, ``metrics.json``, ``overlays/`` of the worst, median and best patient by
     Dice, and ``summary.html``.  Patients without a truth get areas or volumes; where no patient has one the tables are
     ``measurements.csv`` and ``measurements.json``, and every patient has its picture.
-    No patient, no file.  Under several processes the first one gathers and writes.
+    No patient, no file.  Under several processes the first one gathers and writes.  What an earlier run's report left
+    in the folder is removed at the start.
 
     Args:
         output_dir: the folder for all of it; made when missing.
@@ -93,9 +96,11 @@ class StudyReportHandler:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
-    def start(self, engine: Engine) -> None:
-        """Forget an earlier run."""
+    def start(self, engine: Engine | None = None) -> None:
+        """Forget an earlier run, and remove its report: from now on it would tell of masks that are replaced."""
         self._patients.clear()
+        if _is_first_process():
+            remove_report(self.output_dir)
 
     def collect(self, engine: Engine) -> None:
         """Measure the patients of one iteration."""
@@ -136,15 +141,18 @@ class StudyReportHandler:
         aggregate = self.measures.summarise(rows)
         stem = "metrics" if aggregate["scored"] else "measurements"
         write_csv(rows, self.output_dir / f"{stem}.csv")
-        protocols = self.measures.protocols(aggregate)
-        write_json(
-            {**aggregate, "protocols": protocols, "provenance": self.provenance}, self.output_dir / f"{stem}.json"
-        )
         pictures = self._draw(patients)
+        content = {
+            **aggregate,
+            "protocols": self.measures.protocols(aggregate),
+            "provenance": self.provenance,
+            "pictures": [picture.path.relative_to(self.output_dir).as_posix() for picture in pictures],
+        }
+        write_json(content, self.output_dir / f"{stem}.json")
         last = self.output_dir / f"{stem}.json"
         if self.summary:
             last = write_summary(
-                self.output_dir / "summary.html",
+                self.output_dir / PAGE,
                 title=self.title,
                 rows=rows,
                 aggregate=aggregate,
@@ -155,7 +163,7 @@ class StudyReportHandler:
                 measures=self.measures,
             )
         _print_table(self.title, len(rows), *self.measures.printed(aggregate))
-        print(last.resolve(), flush=True)
+        print(escaped(last.resolve()), flush=True)
 
     def _draw(self, patients: list[_Patient]) -> list[Picture]:
         snapshots = [snapshot for _, snapshot in patients]
@@ -164,18 +172,15 @@ class StudyReportHandler:
         chosen = list(roles)
         if self.overlays == "all" or not roles:
             chosen += [index for index in range(len(patients)) if index not in roles]
-        folder = self.output_dir / "overlays"
-        if roles and self.overlays:  # an earlier run's worst patient is not this one's
-            for stale in (path for role in ROLES for path in folder.glob(f"{role}_*.png")):
-                stale.unlink()
+        names = FileNames()
         pictures = []
         for index in chosen:
             snapshot = snapshots[index]
             if snapshot is None:
                 continue
             role, caption = roles.get(index, ""), f"{snapshot.patient}: {snapshot.caption}"
-            name = "_".join(part for part in (role, file_name(snapshot.patient)) if part)
-            path = self.measures.draw(snapshot, folder / f"{name}.png")
+            path = self.output_dir / OVERLAYS / f"{names(snapshot.patient, role)}.png"
+            self.measures.draw(snapshot, path)
             pictures.append(Picture(path, f"{role.capitalize()} patient, {caption}" if role else caption))
         return pictures
 
@@ -215,14 +220,22 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
+def _several_processes() -> bool:
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _is_first_process() -> bool:
+    return not _several_processes() or torch.distributed.get_rank() == 0
+
+
 def _gathered(patients: list[_Patient]) -> list[_Patient]:
     """The patients of all processes on the first one, none elsewhere."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if not _several_processes():
         return list(patients)
-    everybody: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(everybody, patients)
-    if distributed.get_rank() != 0:
+    everybody: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everybody, patients)
+    if not _is_first_process():
         return []
     # a distributed sampler repeats patients to give every process as many
     by_name = {row["patient"]: (row, snapshot) for part in everybody for row, snapshot in part}

@@ -6,6 +6,7 @@ and in a grey print.
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections.abc import Sequence
@@ -221,6 +222,27 @@ def worst_median_best(scores: Sequence[float]) -> dict[str, int]:
 def file_name(patient: str) -> str:
     """A patient's name as part of a file's name, on any file system."""
     return re.sub(r"[^\w.-]+", "_", patient).strip(".") or "patient"
+
+
+class FileNames:
+    """A file name for each patient, no two alike: of "a b" and "a_b" the later one becomes ``a_b_2``.
+
+    Names that differ only in case are alike to some file systems.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        self._taken: set[str] = set()
+
+    def __call__(self, patient: str, role: str = "") -> str:
+        """The name, after the role where there is one; the same whenever it is asked for."""
+        key = (role, patient)
+        if key not in self._names:
+            stem = f"{role}_{file_name(patient)}" if role else file_name(patient)
+            numbered = (f"{stem}_{number}" for number in itertools.count(2))
+            self._names[key] = next(x for x in itertools.chain([stem], numbered) if x.casefold() not in self._taken)
+            self._taken.add(self._names[key].casefold())
+        return self._names[key]
 
 
 def example_overlay(image: Any, label: Any | None, pred: Any) -> NDArray[np.uint8]:

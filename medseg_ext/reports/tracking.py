@@ -12,7 +12,7 @@ from monai.handlers import MLFlowHandler
 from numpy.typing import NDArray
 
 from medseg_ext.reports.examples import ExampleOverlays
-from medseg_ext.reports.overlays import file_name
+from medseg_ext.reports.overlays import FileNames
 from medseg_ext.reports.provenance import provenance
 
 LONGEST_VALUE = 500  # characters of a parameter that every MLflow store takes
@@ -63,9 +63,11 @@ def track_run(
             if path.is_file():
                 recorder.client.log_artifact(run, str(path))
 
+    names = FileNames()
+
     def log_picture(name: str, picture: NDArray[np.uint8], epoch: int) -> None:
         if recorder.cur_run is not None:
-            path = f"overlays/{file_name(name)}_epoch_{epoch:04d}.png"
+            path = f"overlays/{names(name)}_epoch_{epoch:04d}.png"
             recorder.client.log_image(recorder.cur_run.info.run_id, picture, path)
 
     # the handlers of MONAI were attached when the engine was made, so their run exists when this is called

@@ -12,6 +12,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
 
+from medseg_ext.layouts.air import without_fill
+
 
 def sample(values: np.ndarray, most: int = 400_000) -> np.ndarray:
     """At most about ``most`` of the values, evenly taken: enough for a percentile, at a fraction of the time.
@@ -48,8 +50,9 @@ class NormalizeHead(Transform):
 
     Per channel over the whole volume: what is darker than :func:`head_threshold` is air and is set to that threshold,
     so that zeroed and noisy air give the same; the rest is shifted by its median and divided by the distance of its
-    10th and 90th percentiles; the result is clipped. Multiplying a sequence by any positive constant therefore changes
-    nothing, nor does its storage in 8 or 16 bits up to rounding.
+    10th and 90th percentiles; the result is clipped. A fill far below the air, such as -1024 where nothing was
+    measured, counts as air. Multiplying a sequence by any positive constant therefore changes nothing, nor does its
+    storage in 8 or 16 bits up to rounding.
 
     Args:
         fraction: see :func:`head_threshold`.
@@ -66,7 +69,8 @@ class NormalizeHead(Transform):
         """Normalise (C, *spatial); tensors, MetaTensors and arrays come back as what they were."""
         array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
         result = np.empty(array.shape, np.float32)
-        for channel, out in zip(array, result, strict=True):
+        for stored, out in zip(array, result, strict=True):
+            channel = without_fill(stored)
             threshold = head_threshold(channel, self.fraction)
             head = sample(channel)
             head = head[head > threshold]

@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import as_input_error
 from medseg_ext.layouts import Study, write_mask
 from medseg_ext.workflow.failures import Failures
 
@@ -56,10 +56,10 @@ class SaveStudyd(SaveImaged):
             study = self.studies[data["patient"]]
             try:
                 self.write(study, data[key], data)
-            except InputError as error:
+            except Exception as error:
                 if self.failures is None:
                     raise
-                self.failures.add(error, study.patient)
+                self.failures.add(as_input_error(error, self.output_dir, "a result that can be written"), study.patient)
         return dict(data)
 
 

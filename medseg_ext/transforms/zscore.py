@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
 from scipy import ndimage
 
-from medseg_ext.layouts.air import air_value, is_skull_stripped
+from medseg_ext.layouts.air import air_value, is_skull_stripped, without_fill
 from medseg_ext.transforms.normalize import head_threshold, sample
 
 #: Highest absolute value after normalisation: of fat and vessels no more is needed.
@@ -149,6 +149,9 @@ class ZScoreHead(Transform):
             spacing: voxel size in mm.
             stripped: whether its skull was removed, where that is known.
         """
+        return self._scale_of(without_fill(image, 0), spacing, stripped)
+
+    def _scale_of(self, image: np.ndarray, spacing: Sequence[float], stripped: bool | None) -> HeadScale:
         stripped = self.stripped if stripped is None else stripped
         if stripped is None:
             rows, columns, slices = spacing
@@ -171,7 +174,8 @@ class ZScoreHead(Transform):
     def __call__(self, image: Any, spacing: Sequence[float] = (1.0, 1.0, 1.0), stripped: bool | None = None) -> Any:
         """Normalise (C, H, W, D), see :meth:`scale_of`; tensors, MetaTensors and arrays come back as what they were."""
         array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-        head, centre, spread, _ = self.scale_of(array, spacing, stripped)
+        array = without_fill(array, 0)
+        head, centre, spread, _ = self._scale_of(array, spacing, stripped)
         result = np.zeros(array.shape, np.float32)
         for channel, out, middle, unit in zip(array, result, centre, spread, strict=True):
             if unit <= 1e-6 * abs(middle):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, escaped
 from medseg_ext.layouts import (
     LGG_RULES,
     Study,
@@ -83,10 +83,10 @@ class TrainingPatients:
             source = Path(output_dir) / "split.json"
             if source.exists():
                 split = read_split(source)
-                print(f"no split file: took that of the training's first start, {source}", flush=True)
+                print(f"no split file: took that of the training's first start, {escaped(source)}", flush=True)
             else:
                 split = seeded_split([study.patient for study in studies], seed=seed, path=source)
-                print(f"no split file: drew one by patient with seed {seed}, written to {source}", flush=True)
+                print(f"no split file: drew one by patient with seed {seed}, written to {escaped(source)}", flush=True)
         if folds:
             split = kfold([*split["train"], *split["val"]], folds, fold, seed)
         self.names = {side: list(split[side]) for side in ("train", "val")}

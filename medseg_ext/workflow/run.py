@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ignite.engine import Engine
@@ -22,6 +23,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
     """Turn an :class:`~medseg_ext.errors.InputError`, wrapped or not, into its line on stderr and exit status 1.
 
+    An interrupt from the keyboard becomes a line and status 130 likewise.
+
     ``monai.bundle run`` wraps any other exception into hundreds of lines that end far from the cause; a ``SystemExit``
     passes through it.
     """
@@ -36,8 +39,31 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             print_error(known)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            _print_interrupted()
+            raise SystemExit(INTERRUPTED) from None
 
     return wrapped
+
+
+def _print_interrupted() -> None:
+    print("interrupted", file=sys.stderr, flush=True)
+
+
+def one_line_interrupts() -> None:
+    """From now on an interrupt from the keyboard ends this process in one line, wherever it hits.
+
+    A config's components take their time before an engine runs, in code that is not ours to wrap.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt) and not wants_traceback():
+            _print_interrupted()
+            raise SystemExit(INTERRUPTED)
+        before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -83,8 +109,5 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
             engine.run(**kwargs)
     except NothingLeftError:
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        raise SystemExit(INTERRUPTED) from None
     if len(failures):
         raise SystemExit(1)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
-from medseg_ext.errors import input_error_in
+from medseg_ext.errors import as_input_error
+from medseg_ext.layouts import Study
 from medseg_ext.workflow.failures import Failures, NothingLeftError
 
 
 class PatientStream(IterableDataset[dict[str, Any]]):
-    """Transform and yield patients; one that raises an ``InputError`` is recorded and left out.
+    """Transform and yield patients; one that raises anything but an interrupt is recorded and left out.
+
+    There is no end to what damaged or huge files make libraries raise, and no patient is to cost the others their
+    masks. With ``MEDSEG_TRACEBACK=1`` every failure shows where it came from.
 
     Args:
         data: what ``transform`` is given, a dictionary a patient.
         transform: reads and prepares one patient.
-        failures: where failures are recorded.
+        failures: where failures are recorded; without it the first one is raised.
         progress: show a bar on stderr.
 
     Raises:
@@ -43,12 +48,20 @@ class PatientStream(IterableDataset[dict[str, Any]]):
             try:
                 ready = self.transform(item)
             except Exception as error:
-                known = input_error_in(error)  # a Compose wraps what its transforms raise
-                if known is None or self.failures is None:
+                if self.failures is None:
                     raise
                 failed += 1
+                known = as_input_error(error, _place(item), "a study that can be read and prepared")
                 self.failures.add(known, str(item.get("patient", "")))
             else:
                 yield ready
         if failed and failed == len(self.data):
             raise NothingLeftError(f"none of {failed} patients can be used")
+
+
+def _place(item: dict[str, Any]) -> str | os.PathLike[str]:
+    """What an error names: the files of a patient, else the patient."""
+    source = item.get("image")
+    if isinstance(source, Study):
+        return source.place
+    return source if isinstance(source, (str, os.PathLike)) else str(item.get("patient", "patient"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,23 +31,52 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def trained_channels(path: str | Path) -> list[str] | None:
+    """The order of channels that weights were trained on: ``channel_order`` in the metadata of their bundle.
+
+    Args:
+        path: weights; those in a bundle's ``models`` are the bundle's own.
+
+    Returns:
+        None for weights that lie elsewhere, or in a bundle that does not say.
+    """
+    metadata = Path(path).absolute().parent.parent / "configs" / "metadata.json"
+    try:
+        content = json.loads(metadata.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("channel_order") if isinstance(content, dict) else None
+
+
 @one_line_errors
-def load_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+def load_weights(
+    network: torch.nn.Module, path: str | Path, channel_order: Sequence[str] | None = None
+) -> torch.nn.Module:
     """Fill ``network`` from a bare state dict.
 
     Args:
         network: every one of its parameters and buffers must be in the file, with its shape, and nothing else.
         path: a file that ``torch.save`` wrote from a state dict; read without executing anything it holds. Floating
             point values may be of another precision.
+        channel_order: what the network will be given. Another order has the same shapes, so that nothing but the masks
+            would tell; weights that a bundle ships refuse it.
 
     Returns:
         the network.
 
     Raises:
-        SystemExit: with one line that names the file, when it is absent, damaged, or of another network.
+        SystemExit: with one line that names the file, when it is absent, damaged, or of another network
+            or order of channels.
     """
     path = Path(path)
     state = read_weights(path)
+    trained = trained_channels(path)
+    if channel_order is not None and trained is not None and list(channel_order) != trained:
+        raise InputError(
+            "channel_order",
+            ", ".join(channel_order),
+            f"{', '.join(trained)}, as {path} was trained (the order in a 4-D NIfTI is nifti_channel_order)",
+        )
     wanted = network.state_dict()
     missing, surplus = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     other = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]

@@ -286,3 +286,38 @@ def test_a_copy_runs_anywhere(
     studies = [path for path in patients.folder.rglob("*") if path.is_dir() and any(path.glob("*.*"))]
     masks = list((copy / "results" / "inference").rglob("*_mask.*"))
     assert len(masks) >= len(studies) == 4
+
+
+# options
+
+
+def plain_values(config: dict[str, Any]) -> set[str]:
+    """Named values at the top of a config that a person would change."""
+    kinds = (bool, int, float, str, list)
+    others = {"imports", "rank", "world_size", "experiment_name"}
+    return {
+        name
+        for name, value in config.items()
+        if isinstance(value, kinds) and not any(text[:1] in {"$", "@"} for text in strings(value))
+    } - others
+
+
+@pytest.mark.parametrize("files", [["train.json"], ["inference.json"], ["inference.json", "evaluate.yaml"]])
+def test_every_option_says_what_is_allowed(bundle: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    config = ConfigParser.load_config_files([str(bundle / "configs" / file) for file in files])
+    assert "$workflow.check_options()" in config["initialize"]
+    assert plain_values(config) <= config["options"].keys() <= config.keys()
+    parser = ConfigParser(config)
+    parser.read_meta(str(bundle / "configs" / "metadata.json"))
+    check = config["initialize"].index("$workflow.check_options()")
+    parser.get_parsed_content(f"initialize::{check}")  # the values that the files hold are allowed
+    parser["max_epocs"] = 1
+    parser.parse(reset=True)
+    with pytest.raises(SystemExit):
+        parser.get_parsed_content(f"initialize::{check}")
+    assert "error: max_epocs: found an option that nothing uses" in capsys.readouterr().err
+
+
+def test_the_metadata_names_the_order_of_the_channels(bundle: Path) -> None:
+    for name in ("train.json", "inference.json"):
+        assert read(bundle / "configs" / name)["channel_order"] == metadata(bundle)["channel_order"]

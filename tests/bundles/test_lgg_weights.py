@@ -41,3 +41,20 @@ def test_phantoms_need_the_network(config: ConfigParser) -> None:
     print(f"mean Dice: weights {np.mean(by_network):.3f}, best FLAIR threshold {np.mean(by_threshold):.3f}")
     assert np.mean(by_network) >= 0.7
     assert np.mean(by_threshold) < 0.5
+
+
+def test_a_fill_around_the_scan_changes_no_mask(config: ConfigParser) -> None:
+    """Programs write -1024 or -32768 where nothing was measured."""
+    network = load_weights(config.get_parsed_content("network_def"), BUNDLE / "models" / "model.pt").eval()
+    inferer, channels = config.get_parsed_content("inferer"), config["channel_order"]
+    phantom = make_phantom(0, (256, 256, 6), (0.9375, 0.9375, 20.0), tuple(channels))
+    image = np.stack([phantom.images[name] for name in channels]).astype(np.float32)
+    masks = []
+    for fill in (None, -1024.0, -32768.0):
+        filled = image.copy()
+        if fill is not None:
+            filled[:, :12] = filled[:, -9:] = filled[:, :, :10] = fill
+        ready = torch.from_numpy(NormalizeHead()(filled))
+        masks.append((inferer(ready[None], network)[0, 0] > 0).numpy())
+    assert masks[0].any()
+    assert [dice(mask, masks[0]) >= 0.99 for mask in masks[1:]] == [True, True]

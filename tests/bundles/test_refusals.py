@@ -378,3 +378,62 @@ def test_the_bad_patient_of_a_validation(run: Run, here: Path) -> None:
     (here / "kaggle_3m" / "p1" / "p1_1.tif").write_text("no picture")
     (line,) = run("training")
     assert line.startswith(f"error: {here / 'kaggle_3m' / 'p1' / 'p1_1.tif'}: found not a PNG or TIFF")
+
+
+def test_misspelt_and_impossible_options(run: Run, here: Path) -> None:
+    (line,) = run("training", max_epoch=3)
+    assert line == (
+        "error: max_epoch: found an option that nothing uses, allowed one that the config has "
+        "(did you mean max_epochs?)"
+    )
+    assert len(run("evaluating", treshold=0.3, outputdir="x")) == 2
+    for job, options, said in (
+        ("training", {"batch_size": 0}, "batch_size: found 0, allowed a whole number, 1 or more"),
+        ("training", {"learning_rate": -1e-3}, "learning_rate: found -0.001, allowed above 0"),
+        ("training", {"crop_size": [64, 60]}, "each a whole number, 1 or more, a multiple of 8"),
+        ("training", {"folds": 1}, "folds: found 1, allowed a whole number, 0 for none or 2 or more"),
+        ("training", {"fold": 9}, "fold: found 9, allowed 0 as long as folds is 0"),
+        ("training", {"fold": 5, "folds": 5}, "fold: found 5, allowed 0 to 4, one of the folds"),
+        ("inferring", {"threshold": "abc"}, "threshold: found 'abc', allowed 0 to 1"),
+        ("inferring", {"smallest_component": -1}, "smallest_component: found -1, allowed 0 to 1"),
+        ("inferring", {"overlays": "all"}, "overlays: found 'all', allowed True or False"),
+        ("evaluating", {"overlays": "some"}, "overlays: found 'some', allowed True, False or 'all'"),
+        ("evaluating", {"dataset_dir": 2024}, "dataset_dir: found 2024, allowed a path; one that reads as a number"),
+        ("inferring", {"channel_order": ["t1", "t1ce"]}, "channel_order: found ['t1', 't1ce'], allowed a list of t1,"),
+    ):
+        (line,) = run(job, **options)
+        assert said in line
+    assert not (here / "out").exists()
+
+
+def test_the_order_of_channels_belongs_to_the_weights(run: Run, here: Path, bundle: Path) -> None:
+    other = ["flair", "t1", "t1ce"]
+    weights = bundle / "models" / "model.pt"
+    (line,) = run("inferring", channel_order=other)
+    assert line.startswith(
+        "error: channel_order: found flair, t1, t1ce, allowed t1, flair, t1ce, as models/model.pt was"
+    )
+    (line,) = run("training", channel_order=other, init_weights=weights)
+    assert line.startswith("error: channel_order: found flair, t1, t1ce, allowed t1, flair, t1ce, as ")
+    # of weights that lie elsewhere nobody knows, and a stack may hold its sequences in any order
+    own = Path(shutil.copy(weights, here / "own.pt"))
+    assert run("inferring", 0, channel_order=other, ckpt_path=own) == []
+    assert run("inferring", 0, nifti_channel_order=["FLAIR", "T1", "T1Gd"]) == []
+
+
+def test_inferring_knows_splits(run: Run, here: Path) -> None:
+    assert run("inferring", 0, split="val", split_file=here / "split.json") == []
+    assert [path.name for path in (here / "out").iterdir()] == ["p1"]
+
+
+def test_splits_without_patients(run: Run, here: Path) -> None:
+    (here / "split.json").write_text(json.dumps({"train": ["p0"], "val": [], "test": []}))
+    for job, side in (("evaluating", "test"), ("training", "val")):
+        (line,) = run(job)
+        assert line == f"error: {here / 'split.json'}: found no patient in the split '{side}', allowed at least one"
+    assert not list((here / "out").glob("*.pt"))
+
+
+def test_a_training_shorter_than_its_interval_is_validated_all_the_same(run: Run, here: Path) -> None:
+    assert run("training", 0, max_epochs=1, val_interval=5) == []
+    assert (here / "out" / "model_best.pt").is_file()

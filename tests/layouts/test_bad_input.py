@@ -262,7 +262,7 @@ def test_a_picture_of_absurd_size(tmp_path: Path) -> None:
         content[16:24] = side.to_bytes(4, "big") * 2
         content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
         path.write_bytes(content)
-        with pytest.raises(InputError, match="allowed at most 67108864 pixels"):
+        with pytest.raises(InputError, match="allowed at most 16777216 pixels"):
             read_picture(path)
 
 
@@ -438,7 +438,7 @@ def test_nifti_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
     assert errors_of(tmp_path / "good1") == []
     notes = capsys.readouterr().err
-    assert "brainmask.nii.gz: no sequence in the name, left alone" in notes
+    assert "brainmask.nii.gz: a mask or a map by its name, left alone" in notes
     assert "good1_brain_mask.nii.gz: belongs to no images by its name, left alone" in notes
 
 

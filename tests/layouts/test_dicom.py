@@ -10,7 +10,7 @@ from brats_files import AFFINE, FOUR, patient, write_dicom
 from dicom_files import write_series
 
 from medseg_ext.errors import InputError
-from medseg_ext.layouts import BRATS_RULES, PatientError, find_studies, load_aligned, study_from_path
+from medseg_ext.layouts import BRATS_RULES, PatientError, dicom, find_studies, load_aligned, study_from_path
 from medseg_ext.layouts.dicom import read_series, sequence_of_series
 
 IMAGE, _ = patient()
@@ -70,6 +70,30 @@ def test_slices_in_any_order(tmp_path: Path) -> None:
     volume = read_series(paths[0])
     np.testing.assert_array_equal(volume.data.transpose(1, 0, 2), IMAGE[0])
     np.testing.assert_allclose(volume.affine[:, [1, 0, 2, 3]], AFFINE, atol=1e-4)
+
+
+def test_a_shared_folder_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, description in enumerate(("T1", "T1 Gd", "T2", "FLAIR")):
+        series = f"1.2.3.{i + 1}"
+        write_series(tmp_path / "p1", IMAGE[i], AFFINE, description=description, series=series, prefix=f"{i}_")
+    (study,), _ = find_studies(tmp_path, rules=BRATS_RULES)
+    looked: list[Path] = []
+    look = dicom.list_series
+    monkeypatch.setattr(dicom, "list_series", lambda folder, files: looked.append(folder) or look(folder, files))
+    loaded = load_aligned(study)
+    assert looked == [tmp_path / "p1"]
+    assert loaded.present.all()
+
+
+def test_slices_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_series(tmp_path / "flat", IMAGE[0], AFFINE, description="T1", series="1.2.3.4")
+    place = dicom._placement
+    monkeypatch.setattr(dicom, "_placement", lambda *given: (np.full((4, 4), np.nan), place(*given)[1]))
+    with pytest.raises(InputError, match="flat: found slices without a place in space"):
+        read_series(paths[0])
+    monkeypatch.setattr(dicom, "MAX_VOXELS", 10)
+    with pytest.raises(InputError, match=r"flat: found a series of .*, allowed at most 10 voxels"):
+        read_series(paths[0])
 
 
 def test_all_series_in_one_folder(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from medseg_ext.errors import InputError
 from medseg_ext.layouts.sequences import (
     canonical_channels,
     canonical_sequence,
+    is_mask_folder,
+    names_mask,
     sequence_of_file,
     split_suffix,
     without_sequence,
@@ -48,11 +50,49 @@ def test_channel_orders() -> None:
         ("Flair_subtrMeanDivStd.nii.gz", "flair", "subtrMeanDivStd"),
         ("t1.nii.gz", "t1", ""),
         ("TCGA_x_3_flair.png", "flair", "TCGA_x_3"),
+        ("sub-01_ce-gd_T1w.nii.gz", "t1ce", "sub-01"),
+        ("sub-01_ses-2_acq-se_ce-GADOLINIUM_run-1_T1w.nii", "t1ce", "sub-01_ses-2_acq-se_run-1"),
+        ("sub-01_ce-post_T1w.nii", "t1ce", "sub-01"),
+        ("sub-01_ce-none_T1w.nii", "t1", "sub-01"),
+        ("sub-01_T1w.nii.gz", "t1", "sub-01"),
+        ("sub-01_ce-gd_FLAIR.nii.gz", "flair", "sub-01"),
+        ("sub-ce_T1w.nii", "t1", "sub-ce"),
     ],
 )
 def test_sequence_of_file(file: str, sequence: str, case: str) -> None:
     assert sequence_of_file(file) == sequence
     assert without_sequence(split_suffix(file)[0]) == case
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "p_seg_flair",
+        "p_flair_seg",
+        "seg_flair",
+        "p_flair_gt",
+        "gt_p",
+        "p_gt2",
+        "mask_t1",
+        "lesion_t1",
+        "p_prob",
+        "ROI1_t1",
+    ],
+)
+def test_names_of_masks(stem: str) -> None:
+    assert names_mask(stem)
+
+
+@pytest.mark.parametrize("stem", ["p_flair", "lesion_12_flair", "segal_t1", "augtest_t1", "MASKED_t1", "problem_1_t2"])
+def test_names_that_only_look_like_it(stem: str) -> None:
+    assert not names_mask(stem)
+
+
+def test_folders_of_masks() -> None:
+    for name in ("masks", "Mask", "p1_masks", "labels", "gt", "ground truth", "segmentations"):
+        assert is_mask_folder(name)
+    for name in ("masks_only", "p1", "lesions", "unmasked", "labelled"):
+        assert not is_mask_folder(name)
 
 
 def test_a_name_that_says_nothing_or_two_things() -> None:

@@ -57,7 +57,7 @@ def test_leakage_by_patient_and_by_date() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("{", "found no JSON"),
+        ("{", "found no readable JSON"),
         ("[]", "found a JSON list without splits"),
         ("{}", "found a JSON dict without splits"),
         ('{"train": "p1"}', "found 'train' that is no list of names"),
@@ -79,9 +79,9 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found no such file"):
         read_split(tmp_path / "no.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(InputError, match="found no JSON"):
+    with pytest.raises(InputError, match="found no readable JSON"):
         read_split(tmp_path / "binary.json")
-    with pytest.raises(InputError, match="found an unreadable file"):
+    with pytest.raises(InputError, match="found a folder"):
         read_split(tmp_path)
 
 

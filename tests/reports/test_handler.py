@@ -87,6 +87,39 @@ def test_pictures_of_an_earlier_run_go(items, tmp_path):
     assert sorted(path.name for path in (tmp_path / "overlays").iterdir()) == ["best_p0.png", "worst_p1.png"]
 
 
+def test_a_report_replaces_the_earlier_one(items, tmp_path):
+    own = {"overlays/mine.png": "a picture of the user's", "masks/p9/p9_1_mask.tif": "a mask", "notes.txt": "notes"}
+    for name, text in own.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    run(StudyReportHandler(tmp_path, overlays="all"), items(4))
+    run(StudyReportHandler(tmp_path), items(1, truth=False))
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
+    assert left == sorted([*own, "measurements.csv", "measurements.json", "overlays/p0.png", "summary.html"])
+    run(StudyReportHandler(tmp_path), [])  # every patient failed: nothing is left that could pass for this run's
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == sorted(own)
+
+
+def test_what_is_no_report_stays(items, tmp_path):
+    (tmp_path / "metrics.json").write_text('{"pictures": ["../picture.png", "overlays/x.txt"]}')
+    (tmp_path / "metrics.csv").write_text("of another program")
+    (tmp_path / "picture.png").touch()
+    run(StudyReportHandler(tmp_path, summary=False, overlays=False), items(1, truth=False))
+    assert (tmp_path / "metrics.csv").read_text() == "of another program"
+    (tmp_path / "metrics.json").write_text('{"protocols": {}, "pictures": ["../picture.png", "overlays/x.txt", 3]}')
+    run(StudyReportHandler(tmp_path), [])
+    assert (tmp_path / "picture.png").exists()
+
+
+def test_names_that_make_the_same_file_name(items, tmp_path):
+    names = ["a b", "a_b", "A b", "worst_a_b"]
+    patients = [item | {"patient": name} for item, name in zip(items(4), names, strict=True)]
+    run(StudyReportHandler(tmp_path, overlays="all"), patients)
+    found = sorted(path.name for path in (tmp_path / "overlays").iterdir())
+    assert len({name.casefold() for name in found}) == len(found) == 4
+    assert sorted(json.loads((tmp_path / "metrics.json").read_text())["pictures"]) == [f"overlays/{x}" for x in found]
+
+
 def test_pictures_of_all(items, tmp_path):
     run(StudyReportHandler(tmp_path, overlays="all", summary=False), items(4))
     names = sorted(path.name for path in (tmp_path / "overlays").iterdir())

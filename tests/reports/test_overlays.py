@@ -8,6 +8,7 @@ from medseg_ext.reports.canvas import pack, unpack
 from medseg_ext.reports.overlays import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
+    FileNames,
     _rgb,
     choose_slices,
     file_name,
@@ -117,6 +118,12 @@ def test_file_names():
     assert file_name("TCGA_CS_4941_19960909") == "TCGA_CS_4941_19960909"
     assert file_name("../a b/c:d") == "_a_b_c_d"
     assert file_name("..") == "patient"
+
+
+def test_no_two_file_names_are_alike():
+    names = FileNames()
+    assert [names(x) for x in ("a b", "a_b", "A:B", "a_b_2", "a b")] == ["a_b", "a_b_2", "A_B_3", "a_b_2_2", "a_b"]
+    assert [names("x", "worst"), names("worst_x"), names("x")] == ["worst_x", "worst_x_2", "x"]
 
 
 def test_example_by_hand():

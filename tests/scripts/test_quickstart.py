@@ -107,6 +107,22 @@ def test_unusable_folder_is_one_line(
     assert len(lines) == 1 and lines[0].startswith("error: ") and ", allowed " in lines[0]
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("below", ["", "results"])
+def test_a_file_in_the_way_of_the_results_is_one_line(
+    quickstart: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str], own: bool, below: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    output = tmp_path / "file" / below
+    data = ["--data", str(phantoms(tmp_path / "data", 1))] if own else []
+    assert quickstart.main([*data, "--output", str(output)]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: {output}: found ") and line.endswith(
+        ", allowed a folder that can be made and written"
+    )
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
 def test_commands_can_be_pasted(quickstart: ModuleType) -> None:
     command = ["python", "--config_file", "['a','b']", "--dataset_dir", "/a b", "--split_file", "", "--x", "$HOME"]
     expected = """python --config_file "['a','b']" --dataset_dir "/a b" --split_file "" --x '$HOME'"""

@@ -99,3 +99,20 @@ def test_the_error_behind_a_compose(tmp_path: Path) -> None:
     assert known.path == folder / "p_2.tif"
     assert input_error_in(RuntimeError("another")) is None
     assert input_error_in(None) is None
+
+
+@pytest.mark.parametrize("kind", [MemoryError, KeyError, RuntimeError])
+def test_whatever_writing_raises_is_recorded(
+    tmp_path: Path, kind: type[Exception], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_from_path(write_kaggle(tmp_path, "p"))
+
+    def fail(*given: object) -> None:
+        raise kind("x")
+
+    monkeypatch.setattr(SaveMaskd, "write", fail)
+    failures = Failures()
+    SaveMaskd("pred", [study], tmp_path / "out", failures)({"pred": torch.ones(1, 64, 64, 4), "patient": "p"})
+    assert failures.patients == {"p"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'out'}: found ")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from medseg_ext.layouts.air import without_fill
 from medseg_ext.transforms import NormalizeHead, NormalizeHeadd, head_box, head_threshold
 from medseg_ext.transforms.normalize import sample
 
@@ -124,3 +125,47 @@ def test_a_sample_meets_every_slice() -> None:
     taken = sample(values, most=100)
     assert taken.size == 67
     assert np.bincount(taken.astype(int)).tolist() == [17, 16, 17, 17]
+
+
+FILLS = [-1024.0, -32768.0, -3e38]
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("sigma", [0.0, 2.0])
+def test_a_fill_far_below_the_air_counts_as_air(head: tuple[np.ndarray, np.ndarray], fill: float, sigma: float) -> None:
+    """What a program wrote where nothing was measured changes nothing."""
+    rng = np.random.default_rng(1)
+    image = (head[0] + np.abs(rng.normal(0, sigma, head[0].shape)) * (head[0] == 0)).astype(np.float32)
+    image[:, :3] = image[:, -4:] = 0
+    filled = image.copy()
+    filled[:, :3] = filled[:, -4:] = fill
+    filled[:, 3, ::9, ::3] = fill / 3  # left by interpolation
+    expected = NormalizeHead()(np.where(filled < 0, 0, image))
+    np.testing.assert_array_equal(NormalizeHead()(filled), expected)
+
+
+def test_without_fill_by_hand() -> None:
+    ordinary = np.array([0, 0, 0, 0, 10, 20, 30, 40, 50], np.float32)
+    assert without_fill(ordinary) is ordinary
+    filled = np.concatenate([[-1000, -1000], ordinary]).astype(np.int16)
+    assert without_fill(filled).tolist() == [0, 0, 0, 0, 0, 0, 10, 20, 30, 40, 50]
+    assert without_fill(filled).dtype == np.int16
+    both = np.stack([filled, np.abs(filled)])
+    assert without_fill(both, 0).tolist() == [np.maximum(filled, 0).tolist(), np.abs(filled).tolist()]
+    assert without_fill(both[1:], 0) is not both
+    # standardised, in air of one negative value; shifted; all of the air is the fill: nothing was there before it
+    for stored in (ordinary - 25, ordinary - 5, np.where(ordinary < 10, -1000, ordinary), -ordinary):
+        assert without_fill(stored) is stored
+
+
+@pytest.mark.parametrize("change", ["standardised", "from -1 to 1", "shifted", "inverted", "noise about 0"])
+def test_negative_values_that_are_no_fill(head: tuple[np.ndarray, np.ndarray], change: str) -> None:
+    image = head[0][0]
+    changed = {
+        "standardised": (image - image.mean()) / image.std(),
+        "from -1 to 1": 2 * image / image.max() - 1,
+        "shifted": image - 30,
+        "inverted": -image,
+        "noise about 0": image + np.random.default_rng(0).normal(0, 4, image.shape),
+    }[change]
+    assert without_fill(changed) is changed

@@ -95,3 +95,12 @@ def test_dictionary() -> None:
     assert abs(values.mean()) < 1e-3  # all of the head counts, as the loader said that it is a brain
     own = ZScoreHeadd("image", stripped=False)(data)["image"].numpy()
     np.testing.assert_array_equal(own, ZScoreHead(stripped=False)(image, (3.0, 3.0, 3.0)))
+
+
+def test_a_fill_far_below_the_air_counts_as_air() -> None:
+    image, _ = head()
+    clean = image.copy()
+    clean[:, :2] = 0
+    filled = clean.copy()
+    filled[:, :2] = -32768
+    np.testing.assert_array_equal(ZScoreHead()(filled, (3, 3, 3)), ZScoreHead()(clean, (3, 3, 3)))

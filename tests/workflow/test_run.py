@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from medseg_ext.errors import InputError, print_error
 from medseg_ext.workflow import Failures, PatientStream, run_engine
-from medseg_ext.workflow.run import one_line_errors
+from medseg_ext.workflow.run import one_line_errors, one_line_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +27,14 @@ def log_to_stderr():
     logging.getLogger().removeHandler(handler)
 
 
+BUGS: dict[str, BaseException] = {"bug": ZeroDivisionError()}
+
+
 def read(item: dict) -> dict:
     if item["patient"].startswith("bad"):
         raise InputError(item["patient"], "rubbish", "an image")
-    if item["patient"].startswith("bug"):
-        raise ZeroDivisionError
+    if item["patient"] in BUGS:
+        raise BUGS[item["patient"]]
     return {"image": torch.ones(1, 4, 4, 2), "label": torch.ones(1, 4, 4, 2), "patient": item["patient"]}
 
 
@@ -112,9 +116,52 @@ def test_a_traceback_where_it_is_asked_for(capsys: pytest.CaptureFixture[str], m
     assert "error: bad1: found rubbish, allowed an image" in text.splitlines()
 
 
-def test_bugs_are_not_hidden() -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (MemoryError, "found more than the memory holds (too much), allowed what fits into memory"),
+        (RecursionError, "found what cannot be processed (RecursionError: too much), allowed "),
+        (KeyError, "found what cannot be processed (KeyError: 'too much'), allowed "),
+        (OSError, "found what cannot be processed (OSError: too much), allowed "),
+        (UnicodeError, "found what cannot be processed (UnicodeError: too much), allowed "),
+    ],
+)
+def test_whatever_one_patient_raises_is_its_failure(
+    kind: type[Exception], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUGS, "bug", kind("too much"))
+    failures = Failures()
+    engine = evaluator(["a", "bug", "b"], failures)
+    assert exit_of(engine, failures) == 1
+    assert (engine.state.iteration, failures.patients) == (2, {"bug"})
+    text = capsys.readouterr().err
+    (line,) = [line for line in text.splitlines() if "too much" in line]
+    assert line.startswith(f"error: bug: {said}")
+    assert "in read" not in text
+
+
+def test_where_it_came_from_is_shown_on_request(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_TRACEBACK", "1")
+    failures = Failures()
+    assert exit_of(evaluator(["bug", "a"], failures), failures) == 1
+    text = capsys.readouterr().err
+    assert "in read" in text
+    assert "\nZeroDivisionError" in text
+
+
+def test_without_a_list_of_failures_the_first_is_raised() -> None:
     with pytest.raises(RuntimeError, match="applying transform"):
-        run_engine(evaluator(["bug"], Failures()))
+        run_engine(evaluator(["bug"], None))
+
+
+def test_an_interrupt_while_a_patient_is_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUGS, "bug", KeyboardInterrupt())
+    assert exit_of(evaluator(["bug", "a"], Failures())) == 130
+    assert capsys.readouterr().err.splitlines() == ["interrupted"]
 
 
 def test_no_batch_to_train_on_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,3 +208,21 @@ def test_errors_begin_their_line_beside_a_bar(capfd: pytest.CaptureFixture[str])
         print_error(InputError("f", "two\nlines", "one"))
     raw = capfd.readouterr().err
     assert raw.count("\nerror: f: found two lines, allowed one\n") == 3
+
+
+def test_an_interrupt_before_the_engine_runs(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """In our own code, and, by the hook, in that of others."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        one_line_errors(interrupted)()
+    assert end.value.code == 130
+    monkeypatch.setattr(sys, "excepthook", lambda *error: print("another error", file=sys.stderr))
+    one_line_interrupts()
+    with pytest.raises(SystemExit) as end:
+        sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert end.value.code == 130
+    sys.excepthook(ValueError, ValueError(), None)
+    assert capsys.readouterr().err.splitlines() == ["interrupted", "interrupted", "another error"]
