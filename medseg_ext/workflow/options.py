@@ -40,10 +40,10 @@ def check_options(options: str = "options") -> None:
     """Check the config that is being run: call it first in ``initialize``.
 
     MONAI takes any ``--name value`` into the config, where a misspelt name changes nothing and nobody hears of it. Here
-    a plain value is refused when no other part of the config refers to it, when MONAI knows no such id, and when it is
-    no argument of a component. Expressions, components and whatever holds one are left alone: they do something by
-    themselves. A value that only a macro (``%name``) copies counts as unused, for macros leave no trace: refer to it by
-    ``@name``.
+    a plain value is refused when no other part of the config refers to it, when neither MONAI nor ``options`` knows it,
+    and when it is no argument of a component. Expressions, components and whatever holds one are left alone: they do
+    something by themselves. A value that only a macro (``%name``) copies counts as unused, for macros leave no trace:
+    refer to it by ``@name``.
 
     Then the values that ``options`` describes are checked, in its order, one after the other: an entry may refer to
     those before it.
@@ -74,7 +74,8 @@ def _running_parser() -> ConfigParser:
 def _check_names(parser: ConfigParser, options: str) -> None:
     config = parser.get()
     used = {name for text in _texts(config) for name in ReferenceResolver.match_refs_pattern(text)}
-    known = used | _known_to_monai() | {options}
+    # what ``options`` describes is known, though a user's own config may have replaced the part that used it
+    known = used | _known_to_monai() | {options} | set(config.get(options, {}))
     unused = list(_unused(config, "", known))
     names = sorted(name for name in {*config, *known} - {*unused} if name in parser)
     errors = []

@@ -65,6 +65,11 @@ def test_options_that_are_used_pass(start) -> None:
     assert (network.in_features, network.out_features, rate) == (3, 8, 2)
 
 
+def test_a_part_that_used_an_option_may_be_replaced(start) -> None:
+    """As by a user who takes out the handlers: what they were told by name stays a name of the config."""
+    start({"run": ["$@network, @train::rate"]}, threshold=0.25)
+
+
 def test_what_monai_knows_passes(start, tmp_path: Path) -> None:
     start(tracking_uri="sqlite:///x.db", experiment_name="e", run_name="r", save_execute_config=False, val_interval=2)
     settings = {"handlers_id": {}, "configs": {"mine": "@theirs", "theirs": 3, "save_execute_config": False}}
