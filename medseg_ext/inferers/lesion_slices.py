@@ -17,12 +17,14 @@ class LesionSliceInferer(SliceStackInferer):
     In most slices of a head there is no lesion. A first look at one slice in ``stride`` finds which ones may hold one;
     from these the inferer goes on to the slices beside them, on a box around what was found, as long as it finds
     something; what lies between two finds is segmented at once. What lies wholly between two slices looked at is
-    missed, so stacks of few (thick) slices are looked at more closely: ``least_looks``.
+    missed, so stacks of few (thick) slices are looked at more closely: ``least_looks``. A slice is segmented once: a
+    find that reaches over the edge of its box is cut there.
 
     Args:
         stride: distance of the slices looked at first; 1 looks at all of them.
         least_looks: slices looked at first, at least; a stack of fewer is looked at whole.
-        probability: what some pixel of a slice has to reach for the search to go on beside it.
+        probability: what some pixel of a slice has to reach for the search to go on beside it; not more than the
+            threshold of the mask, or lesion is left out.
         lesion_box: (rows, columns) that the box around a lesion has at least.
         lesion_margin: pixels around what the neighbouring slice holds.
         options: see :class:`SliceStackInferer`.

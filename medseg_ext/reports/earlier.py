@@ -25,7 +25,8 @@ def remove_report(folder: Path) -> None:
         report = _read(folder / f"{stem}.json")
         if "protocols" not in report:  # none of ours
             continue
-        names = [name for name in report.get("pictures") or () if isinstance(name, str)]
+        listed = report.get("pictures")
+        names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
         pictures = [folder / OVERLAYS / Path(name).name for name in names if name.endswith(".png")]
         for path in (*pictures, folder / PAGE, folder / f"{stem}.csv", folder / f"{stem}.json"):
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,7 +34,8 @@ def _known_to_monai() -> set[str]:
     ids = {entry[BundlePropertyConfig.ID] for group in properties for entry in group.values()}
     trackers: dict[str, Any] = DEFAULT_EXP_MGMT_SETTINGS
     tracking = {name for settings in trackers.values() for name in settings["configs"]}
-    return {ReferenceResolver.normalize_id(name) for name in ids} | tracking | {ConfigParser.meta_key}
+    label = {"displayable_configs"}  # what MONAI Label shows of a bundle
+    return {ReferenceResolver.normalize_id(name) for name in ids} | tracking | label | {ConfigParser.meta_key}
 
 
 def check_options(options: str = "options") -> None:
@@ -124,6 +126,7 @@ def _check_values(parser: ConfigParser, options: str) -> None:
         # one at a time: a schema may be made from options before it, which are known to be right by then
         schema = parser.get_parsed_content(f"{options}{ID_SEP_KEY}{name}")
         value = parser.get_parsed_content(name)
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
         if not _Validator(schema).is_valid(list(value) if isinstance(value, tuple) else value):
             raise InputError(name, repr(value), describe(schema))
 

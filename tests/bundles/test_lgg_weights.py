@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,12 @@ def test_a_fill_around_the_scan_changes_no_mask(config: ConfigParser) -> None:
         masks.append((inferer(ready[None], network)[0, 0] > 0).numpy())
     assert masks[0].any()
     assert [dice(mask, masks[0]) >= 0.99 for mask in masks[1:]] == [True, True]
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.5, 0.3), (0.1, 0.1), (0, 1e-6)])
+def test_what_the_mask_takes_is_followed(threshold: float, expected: float) -> None:
+    """With a low threshold the search from slice to slice goes as far down as the mask does."""
+    parser = ConfigParser()
+    parser.read_config(BUNDLE / "configs" / "inference.json")
+    parser["threshold"] = threshold
+    assert parser.get_parsed_content("inferer").least_logit == pytest.approx(math.log(expected / (1 - expected)))

@@ -70,6 +70,11 @@ def test_a_part_that_used_an_option_may_be_replaced(start) -> None:
     start({"run": ["$@network, @train::rate"]}, threshold=0.25)
 
 
+def test_a_path_is_a_text(start) -> None:
+    """As python callers give it."""
+    start(name=Path("folder"))
+
+
 def test_what_monai_knows_passes(start, tmp_path: Path) -> None:
     start(tracking_uri="sqlite:///x.db", experiment_name="e", run_name="r", save_execute_config=False, val_interval=2)
     settings = {"handlers_id": {}, "configs": {"mine": "@theirs", "theirs": 3, "save_execute_config": False}}
