@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions as installed
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,12 @@ def declared_packages(*, extras: bool) -> set[str]:
 @cache
 def distributions() -> Mapping[str, list[str]]:
     """Which installed distributions provide a package; reading them all takes seconds."""
-    return packages_distributions()
+    found: dict[str, list[str]] = defaultdict(list)
+    for distribution in installed():
+        # packages_distributions() of Python 3.10 knows only those that have a top_level.txt
+        for top in {file.parts[0].removesuffix(".py") for file in distribution.files or () if file.suffix == ".py"}:
+            found[top].append(distribution.metadata["Name"])
+    return found
 
 
 def undeclared_imports(path: Path, declared: set[str], *, everywhere: bool) -> list[str]:
