@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from medseg_ext.inferers.slice_stack import Crop, SliceStack, SliceStackInferer, widen
+from medseg_ext.inferers.window.tiling import round_up
 
 
 class LesionSliceInferer(SliceStackInferer):
@@ -95,4 +96,4 @@ class LesionSliceInferer(SliceStackInferer):
 
     def _whole_blocks(self, part: slice, length: int) -> slice:
         """Grow into the head rather than into padding: the network computes a multiple of the divisor anyway."""
-        return widen(part, 0, math.ceil((part.stop - part.start) / self.divisor) * self.divisor, length)
+        return widen(part, 0, round_up(part.stop - part.start, self.divisor), length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from torch.nn import functional
 
 from medseg_ext.inferers.autocast import AutocastInferer
 from medseg_ext.inferers.window import OUTSIDE_LOGIT
+from medseg_ext.inferers.window.tiling import round_up
 from medseg_ext.transforms.neighbours import neighbour_indices
 from medseg_ext.transforms.normalize import head_box
 
@@ -65,7 +65,7 @@ class SliceStack:
                 self._segment(alike[start : start + self.batch_size], size)
 
     def _padded(self, crop: Crop) -> tuple[int, int]:
-        height, width = (math.ceil(n / self.divisor) * self.divisor for n in crop.size)
+        height, width = (round_up(n, self.divisor) for n in crop.size)
         return height, width
 
     def _segment(self, crops: list[Crop], size: tuple[int, int]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from medseg_ext.errors import InputError
+from medseg_ext.files import read_json
 
 STEMS = ("metrics", "measurements")
 OVERLAYS = "overlays"
@@ -37,7 +37,7 @@ def remove_report(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path, "a report's table")
+    except InputError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from medseg_ext.errors import InputError
+from medseg_ext.files import read_json
 from medseg_ext.workflow.run import one_line_errors
 
 
@@ -42,8 +42,8 @@ def trained_channels(path: str | Path) -> list[str] | None:
     """
     metadata = Path(path).absolute().parent.parent / "configs" / "metadata.json"
     try:
-        content = json.loads(metadata.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(metadata, "a bundle's metadata")
+    except InputError:
         return None
     return content.get("channel_order") if isinstance(content, dict) else None
 

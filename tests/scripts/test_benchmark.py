@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import benchmark
 import benchmark_lgg
 import benchmark_tools as tools
+import pytest
 from rich.console import Console
 
 from medseg_ext.errors import InputError

@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from pathlib import Path
-
-import numpy as np
-import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import benchmark
 import benchmark_brats as brats
 import benchmark_tools as tools
+import numpy as np
+import pytest
+import torch
 
 from medseg_ext.errors import InputError
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-
-import numpy as np
-import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import brats_pieces
 import brats_sources as sources
+import numpy as np
+import pytest
 from brats_sources import STEP, BratsSets
+from PIL import Image
 
 from medseg_ext.training import read_pieces
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import export_weights
 import pytest
 import torch
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export_weights.py"
-
-
-@pytest.fixture(scope="module")
-def export() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("export_weights", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -29,10 +17,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     return source, target
 
 
-def test_half_of_everything_and_shared_once(export: ModuleType, files: tuple[Path, Path]) -> None:
+def test_half_of_everything_and_shared_once(files: tuple[Path, Path]) -> None:
     shared, steps = torch.tensor([1.5, -65504.0]), torch.tensor(3)
     torch.save({"a": shared, "b": shared, "first": shared[:1], "steps": steps}, files[0])
-    export.main()
+    export_weights.main()
     state = torch.load(files[1], weights_only=True)
     assert {name: value.dtype for name, value in state.items()} == {
         "a": torch.float16, "b": torch.float16, "first": torch.float16, "steps": torch.int64
@@ -43,11 +31,11 @@ def test_half_of_everything_and_shared_once(export: ModuleType, files: tuple[Pat
 
 @pytest.mark.parametrize("value", [70000.0, -1e30, float("inf"), float("nan")])
 def test_what_half_precision_cannot_hold(
-    export: ModuleType, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], value: float
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], value: float
 ) -> None:
     torch.save({"fine": torch.ones(2), "block.weight": torch.tensor([1.0, value])}, files[0])
     with pytest.raises(SystemExit) as end:
-        export.main()
+        export_weights.main()
     assert end.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {files[0]}: found block.weight with values up to ")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import quickstart
 
 from medseg_ext.phantoms.__main__ import main as write_phantoms
 
@@ -19,15 +18,6 @@ SCRIPTS = ROOT / "scripts"
 WEIGHTS = ROOT / "bundles" / "lgg_2d_segmentation" / "models" / "model.pt"
 
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no weights in {WEIGHTS}")
-
-
-@pytest.fixture(scope="module")
-def quickstart() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("quickstart", SCRIPTS / "quickstart.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +51,7 @@ def test_phantoms_are_scored(tmp_path: Path) -> None:
 
 
 @needs_weights
-def test_own_studies_without_masks_get_masks_only(
-    quickstart: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_own_studies_without_masks_get_masks_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data, output = phantoms(tmp_path / "data", 1, masks=False), tmp_path / "out"
     assert quickstart.main(["--data", str(data), "--output", str(output)]) == 0
     assert capfd.readouterr().out.splitlines()[-1] == str(output / "summary.html")
@@ -72,7 +60,7 @@ def test_own_studies_without_masks_get_masks_only(
     assert list(data.rglob("*_mask.tif")) == []
 
 
-def test_what_is_run_for_which_folder(quickstart: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_run_for_which_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[tuple[str, tuple[str, ...]]] = []
 
     def record(verb: str, config: str, data: Path, output: Path, *options: str) -> int:
@@ -94,9 +82,7 @@ def test_what_is_run_for_which_folder(quickstart: ModuleType, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "output among the studies"])
-def test_unusable_folder_is_one_line(
-    quickstart: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str
-) -> None:
+def test_unusable_folder_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str) -> None:
     data, output = tmp_path / "data", tmp_path / "out"
     if case != "missing":
         data.mkdir()
@@ -110,7 +96,7 @@ def test_unusable_folder_is_one_line(
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("below", ["", "results"])
 def test_a_file_in_the_way_of_the_results_is_one_line(
-    quickstart: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str], own: bool, below: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], own: bool, below: str
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     output = tmp_path / "file" / below
@@ -123,7 +109,7 @@ def test_a_file_in_the_way_of_the_results_is_one_line(
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_commands_can_be_pasted(quickstart: ModuleType) -> None:
+def test_commands_can_be_pasted() -> None:
     command = ["python", "--config_file", "['a','b']", "--dataset_dir", "/a b", "--split_file", "", "--x", "$HOME"]
     expected = """python --config_file "['a','b']" --dataset_dir "/a b" --split_file "" --x '$HOME'"""
     assert quickstart.quoted(command) == expected

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reference_lgg as reference
 import torch
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-import reference_lgg as reference
 
 from medseg_ext.metrics import dice
 
