@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from monai.bundle import ConfigParser
 from torch.utils.data import DataLoader
 
 from medseg_ext.errors import InputError
+from medseg_ext.layouts.splits import read_split, write_split
 from medseg_ext.phantoms import make_phantom
 from medseg_ext.phantoms.writers import write_kaggle
 
@@ -87,7 +87,7 @@ def collect_patients(source: Path | None, split_file: Path | None, count: int, s
         return target
     names = sorted(path.name for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
     if split_file is not None:
-        train = set(json.loads(split_file.read_text())["train"])
+        train = set(read_split(split_file)["train"])
         names = [name for name in names if name in train]
     if len(names) < 2:
         raise InputError(source, f"{len(names)} patients' folders", "two or more, as in kaggle_3m")
@@ -155,7 +155,7 @@ def _bundle_training(setting: Setting) -> tuple[Callable[[], float], tuple[int, 
     parser = _read_config(setting.bundle, "train.json")
     names = setting.patients
     split_file = setting.scratch / "split.json"
-    split_file.write_text(json.dumps({"train": names[:-1], "val": names[-1:], "test": []}))
+    write_split(split_file, {"train": names[:-1], "val": names[-1:], "test": []})
     parser["dataset_dir"], parser["split_file"] = str(setting.dataset_dir), str(split_file)
     parser["output_dir"] = str(setting.scratch / "training")
     parser["train"]["handlers"] = [entry for entry in parser["train"]["handlers"] if _belongs_to_step(entry)]
