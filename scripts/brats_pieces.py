@@ -19,6 +19,7 @@ from pathlib import Path
 
 from brats_sources import BratsSets, Item
 
+from medseg_ext.training.memory import keep_freed_memory
 from medseg_ext.training.pieces import make_piece, write_piece
 from medseg_ext.workflow.run import one_line_errors
 
@@ -68,6 +69,7 @@ def main() -> None:
     kinds = arguments.kinds or (list(READERS) if arguments.split == "train" else ["head"])
     if arguments.split != "train" and kinds != ["head"]:
         parser.error(f"--kinds: found {' '.join(kinds)}, allowed head with --split {arguments.split}")
+    keep_freed_memory()  # the heads' volumes are large, and many
     sets = BratsSets(arguments.data, arguments.unpacked, arguments.heads)
     pack(sets, arguments.dest, kinds, arguments.split, arguments.limit)
 

@@ -2,7 +2,9 @@
 
 from medseg_ext.training.average import UpdateAverage
 from medseg_ext.training.epochs import SetSamplerEpoch
+from medseg_ext.training.gradients import ClipGradients
 from medseg_ext.training.memory import keep_freed_memory
+from medseg_ext.training.normalization import FixNormalization
 from medseg_ext.training.patches import LesionPatchDataset
 from medseg_ext.training.patients import PatientCache, read_patients
 from medseg_ext.training.pieces import (
@@ -15,16 +17,21 @@ from medseg_ext.training.pieces import (
     write_piece,
 )
 from medseg_ext.training.progress import TrainingBar
+from medseg_ext.training.slabs import SlabDataset
 from medseg_ext.training.slices import CountingSampler, LesionSliceDataset
 from medseg_ext.training.state import TrainingState
+from medseg_ext.training.studies import piece_volumes, study_patches, study_volumes
 
 __all__ = [
+    "ClipGradients",
     "CountingSampler",
+    "FixNormalization",
     "LesionPatchDataset",
     "LesionSliceDataset",
     "PatientCache",
     "Piece",
     "SetSamplerEpoch",
+    "SlabDataset",
     "TrainingBar",
     "TrainingPieces",
     "TrainingState",
@@ -32,8 +39,11 @@ __all__ = [
     "keep_freed_memory",
     "make_piece",
     "pack_studies",
+    "piece_volumes",
     "read_patients",
     "read_pieces",
+    "study_patches",
+    "study_volumes",
     "whole_piece",
     "write_piece",
 ]

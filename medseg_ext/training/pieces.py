@@ -250,28 +250,53 @@ def whole_piece(piece: Piece, with_skull: bool = True) -> dict[str, Any]:
 
 
 class TrainingPieces:
-    """The pieces of a folder that train, and those of the fold that is held out.
+    """The pieces of a folder that train, and those that validate.
 
     Args:
         folder: see :func:`read_pieces`.
-        fold: the one held out, None for none.
+        fold: the one that trains nothing, None for none.
         kinds: kinds of pieces to read, None for all.
+        validation_folder: pieces that validate beside those of the fold; empty for none.
+        validation_kinds: kinds that validate, None for all.
 
     Attributes:
-        train: pieces of all other folds, and of none. held_out: pieces of the fold.
+        train: pieces of all other folds, and of none. held_out: all pieces of the fold. validation: those that
+            validate. names: patients by side.
 
     Raises:
         SystemExit: after one line, when the folder cannot be used.
     """
 
     @one_line_errors
-    def __init__(self, folder: str | Path, fold: int | None = None, kinds: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        fold: int | None = None,
+        kinds: Collection[str] | None = None,
+        validation_folder: str | Path = "",
+        validation_kinds: Collection[str] | None = None,
+    ) -> None:
         pieces = read_pieces(folder, kinds)
         self.held_out = [piece for piece in pieces if fold is not None and piece.fold == fold]
         self.train = [piece for piece in pieces if fold is None or piece.fold != fold]
         if not self.train or (fold is not None and not self.held_out):
             folds = sorted({piece.fold for piece in pieces if piece.fold is not None})
             raise InputError(folder, f"no pieces of or beside fold {fold}", f"folds {', '.join(map(str, folds))}")
+        others = read_pieces(validation_folder, validation_kinds) if validation_folder else []
+        chosen = [piece for piece in self.held_out if validation_kinds is None or piece.kind in validation_kinds]
+        self.validation = chosen + others
+        trained = {piece.patient for piece in self.train}
+        both = sorted({piece.patient for piece in self.validation} & trained)
+        if both:
+            raise InputError(
+                validation_folder or folder,
+                f"patients that train and validate ({', '.join(both)})",
+                "one side for each",
+            )
+        self.names = {
+            side: sorted({piece.patient for piece in chosen})
+            for side, chosen in (("train", self.train), ("val", self.validation))
+        }
 
 
 def pack_studies(

@@ -8,13 +8,16 @@ from medseg_ext.transforms.load import LoadStudyd, ToStoredOrientationd
 from medseg_ext.transforms.load_sequences import LoadSequencesd
 from medseg_ext.transforms.neighbours import neighbour_indices
 from medseg_ext.transforms.normalize import NormalizeHead, NormalizeHeadd, head_box, head_threshold
-from medseg_ext.transforms.restore import RegionsToLabelsd, RestoreRegionsd
+from medseg_ext.transforms.restore import RegionsToLabelsd, RestoreRegionsd, ThresholdRegionsd
 from medseg_ext.transforms.save import SaveMaskd
 from medseg_ext.transforms.save_segmentation import SaveSegmentationd
+from medseg_ext.transforms.small_lesions import DropSmallLesions, DropSmallLesionsd
 from medseg_ext.transforms.truth import encode_truth, target_from_truth
 from medseg_ext.transforms.zscore import ZScoreHead, ZScoreHeadd
 
 __all__ = [
+    "DropSmallLesions",
+    "DropSmallLesionsd",
     "Implantation",
     "KeepLesions",
     "KeepLesionsd",
@@ -27,6 +30,7 @@ __all__ = [
     "SaveMaskd",
     "SaveSegmentationd",
     "SliceAugmentation",
+    "ThresholdRegionsd",
     "ToStoredOrientationd",
     "VolumeAugmentation",
     "ZScoreHead",

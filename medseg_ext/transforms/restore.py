@@ -98,10 +98,41 @@ class RegionsToLabelsd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             regions = result[key]
-            volume = torch.as_tensor(regions).detach().cpu().numpy()
-            inside = np.stack([channel >= least for channel, least in zip(volume, self.threshold, strict=True)])
+            inside = _inside(regions, self.threshold)
             labels = torch.from_numpy(labels_from_regions(inside, self.convention))[None]
             if isinstance(regions, MetaTensor):
                 labels = MetaTensor(labels, meta=dict(regions.meta))
             result[key] = labels
         return result
+
+
+class ThresholdRegionsd(MapTransform):
+    """From (3, ...) probabilities of the regions to uint8 masks (3, ...) that do not contradict each other.
+
+    They are the regions of the label map that :class:`RegionsToLabelsd` makes: what is enhancing counts as core, and
+    what is core as tumour.
+
+    Args:
+        keys: tumour core, whole tumour, enhancing tumour.
+        threshold: probability from which a voxel belongs to a region, one for all or one each.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, threshold: float | Sequence[float] = 0.5, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.threshold = np.broadcast_to(np.asarray(threshold, np.float32), (3,))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Turn every key into masks."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            core, whole, enhancing = _inside(result[key], self.threshold)
+            core = core | enhancing
+            result[key] = torch.from_numpy(np.stack([core, whole | core, enhancing]).astype(np.uint8))
+        return result
+
+
+def _inside(regions: Any, threshold: np.ndarray) -> np.ndarray:
+    volume = torch.as_tensor(regions).detach().cpu().numpy()
+    return np.stack([channel >= least for channel, least in zip(volume, threshold, strict=True)])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from medseg_ext.layouts import BRATS_CHANNELS, BRATS_RULES, LGG_RULES, StudyRules
 from medseg_ext.phantoms import WRITERS, make_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,13 +28,16 @@ class Small:
     """How to run a bundle within seconds.
 
     Args:
-        layout: the writer of its phantoms. shape: of a phantom.
+        layout: the writer of its phantoms. phantom: what :func:`~medseg_ext.phantoms.make_phantom` is given.
+        rules: what makes its files a study. masks: pattern of the names of what it writes, one or more a study.
         network: ids that make the network small, for training and inference alike.
         training: further ids of a short training.
     """
 
     layout: str
-    shape: tuple[int, int, int]
+    phantom: dict[str, Any]
+    masks: str
+    rules: StudyRules = LGG_RULES
     network: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -41,13 +45,36 @@ class Small:
 SMALL = {
     "lgg_2d_segmentation": Small(
         layout="kaggle",
-        shape=(64, 64, 6),
+        phantom={"shape": (64, 64, 6)},
+        masks="*_mask.*",
         network={"features": [4, 8, 16]},
         training={
             "max_epochs": 2,
             "samples_per_epoch": 16,
             "batch_size": 4,
             "crop_size": [64, 64],
+            "val_interval": 1,
+            "loader_workers": 0,
+        },
+    ),
+    "brats_3d_segmentation": Small(
+        layout="brats2020",
+        # a head at a quarter of its size: what BraTS has, 1 mm, is not interpolated
+        phantom={
+            "shape": (60, 60, 40),
+            "spacing": (1.0, 1.0, 1.0),
+            "sequences": BRATS_CHANNELS,
+            "kind": "high",
+            "skull_stripped": True,
+        },
+        masks="*_seg.nii.gz",
+        rules=BRATS_RULES,
+        network={"features": [4, 8, 16]},
+        training={
+            "max_epochs": 2,
+            "samples_per_epoch": 4,
+            "batch_size": 2,
+            "patch_size": [24, 24, 24],
             "val_interval": 1,
             "loader_workers": 0,
         },
@@ -81,7 +108,7 @@ def patients(bundle: Path, small: Small, tmp_path_factory: pytest.TempPathFactor
     """Four phantoms in the bundle's layout, with a split file beside them."""
     root = tmp_path_factory.mktemp(f"phantoms_{bundle.name}")
     folder = root / "studies"
-    names = [WRITERS[small.layout](make_phantom(seed, small.shape), folder).name for seed in range(4)]
+    names = [WRITERS[small.layout](make_phantom(seed, **small.phantom), folder).name for seed in range(4)]
     split = root / "split.json"
     split.write_text(json.dumps({"train": names[:2], "val": names[2:3], "test": names[3:]}))
     return Patients(folder, split)

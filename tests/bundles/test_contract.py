@@ -133,9 +133,9 @@ def test_training_and_inference_agree(bundle: Path) -> None:
     assert {name: train[name] for name in names} == {name: inference[name] for name in names}
 
 
-def test_preprocessing_gives_the_same_image(bundle: Path, patients: Patients) -> None:
+def test_preprocessing_gives_the_same_image(bundle: Path, small: Small, patients: Patients) -> None:
     channels = read(bundle / "configs" / "inference.json")["channel_order"]
-    study = find_studies(patients.folder, channel_order=channels)[0][0]
+    study = find_studies(patients.folder, channel_order=channels, rules=small.rules)[0][0]
     images = []
     for files, name in (
         (["train.json"], "train::preprocessing"),
@@ -284,7 +284,7 @@ def test_a_copy_runs_anywhere(
     )
     assert done.returncode == 0, done.stderr
     studies = [path for path in patients.folder.rglob("*") if path.is_dir() and any(path.glob("*.*"))]
-    masks = list((copy / "results" / "inference").rglob("*_mask.*"))
+    masks = list((copy / "results" / "inference").rglob(small.masks))
     assert len(masks) >= len(studies) == 4
 
 

@@ -1,0 +1,43 @@
+"""Train with the statistics of batch normalisation that hold at inference."""
+
+from __future__ import annotations
+
+from types import MethodType
+
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class FixNormalization:
+    """Keep batch normalisation in evaluation mode from the start of a training, so that its statistics stay.
+
+    A batch of patches of one kind (small cubes about a lesion, say) is normalised by itself in training and by the
+    average of all kinds at inference, which shows in nothing but the result. Weights that have their statistics from
+    batches of all kinds mixed go on learning under those. Scale and shift of the normalisation learn on.
+
+    Args:
+        network: the one that trains.
+        fixed: False leaves everything as it is.
+    """
+
+    def __init__(self, network: nn.Module, fixed: bool = True) -> None:
+        self.network = network
+        self.fixed = fixed
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        if self.fixed:
+            engine.add_event_handler(Events.STARTED, self.fix)
+
+    def fix(self, engine: Engine | None = None) -> None:
+        """From now on ``train()`` of the network leaves its batch normalisation out."""
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+                # MONAI's trainer calls train() at every step
+                module.train = MethodType(_stays, module)  # type: ignore[method-assign]
+
+
+def _stays(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
