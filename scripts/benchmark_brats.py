@@ -39,6 +39,7 @@ from medseg_ext.inferers.window.forward import Forward
 from medseg_ext.inferers.window.tiling import even_starts, round_up
 from medseg_ext.networks import SpaceToDepth
 from medseg_ext.training import keep_freed_memory
+from medseg_ext.transforms import DropSmallLesions, ZScoreHead
 
 Window = Callable[..., Any]
 GIB = 1024**3
@@ -60,7 +61,7 @@ class NetworkSetting:
         channels: of the image.
         classes: output channels.
         weights: file of the weights; random ones without it.
-        bundle: folder of a bundle, whose own network, weights and inferer are taken instead.
+        bundle: folder of a bundle, whose own network, weights, inferer and post-processing are taken instead.
     """
 
     filters: int = 16
@@ -79,21 +80,22 @@ class NetworkSetting:
         """The network in evaluation mode."""
         torch.manual_seed(0)
         if self.bundle is not None:
-            network = _bundle_parser(Path(self.bundle)).get_parsed_content("network_def")
-            weights: Path | None = Path(self.bundle) / "models" / "model.pt"
-        else:
-            block = self.stem_factor**3
-            network = SegResNet(
-                blocks_down=(1, 2, 2, 4),
-                blocks_up=(1, 1, 1),
-                init_filters=self.filters,
-                in_channels=self.channels * block,
-                out_channels=self.classes * block,
-                dropout_prob=0.2,
-            )
-            network = network if self.stem_factor == 1 else SpaceToDepth(network, 3, self.stem_factor)
-            weights = None if self.weights is None else Path(self.weights)
-        if weights is not None:
+            parser = _bundle_parser(Path(self.bundle))
+            parser.get_parsed_content("weights")
+            shipped: torch.nn.Module = parser.get_parsed_content("network")
+            return shipped.eval()
+        block = self.stem_factor**3
+        network: torch.nn.Module = SegResNet(
+            blocks_down=(1, 2, 2, 4),
+            blocks_up=(1, 1, 1),
+            init_filters=self.filters,
+            in_channels=self.channels * block,
+            out_channels=self.classes * block,
+            dropout_prob=0.2,
+        )
+        network = network if self.stem_factor == 1 else SpaceToDepth(network, 3, self.stem_factor)
+        if self.weights is not None:
+            weights = Path(self.weights)
             if not weights.is_file():
                 raise InputError(weights, "no file", "weights of the network")
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -111,6 +113,8 @@ class Task:
         network: see :class:`NetworkSetting`.
         threads: of the network.
         device: of the network and the volume.
+        keep_memory: whether the process keeps freed memory, as a run of a bundle does (see
+            :func:`~medseg_ext.training.keep_freed_memory`); programs of others are measured as they run.
     """
 
     image: str
@@ -119,6 +123,7 @@ class Task:
     network: NetworkSetting = field(default_factory=NetworkSetting)
     threads: int = 1
     device: str = "cpu"
+    keep_memory: bool = True
 
 
 @torch.no_grad()
@@ -230,8 +235,19 @@ def _ours(subject: Subject, **options: Any) -> tuple[Window, str]:
 
 
 def _shipped(subject: Subject) -> tuple[Window, str]:
+    """All of a bundle: normalising the four arrays, its window and network, dropping what is too small."""
     assert subject.setting.bundle is not None
-    return _bundle_parser(Path(subject.setting.bundle)).get_parsed_content("inferer"), ""
+    parser = _bundle_parser(Path(subject.setting.bundle))
+    inferer = parser.get_parsed_content("inferer")
+    normalize = ZScoreHead()
+    drop = DropSmallLesions(parser["thresholds"], parser["smallest_lesion"], parser["smallest_enhancing"])
+    least = torch.tensor(parser["thresholds"]).view(-1, 1, 1, 1)
+
+    def window(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+        probability = torch.sigmoid_(inferer(normalize(image[0])[None], network)[0])
+        return drop(probability)[None] - least + 1e-7  # above 0 inside, as the logits of other rows are
+
+    return window, "its own network and weights, from the four arrays, normalising and post-processing included"
 
 
 def _monai(subject: Subject, roi_size: Sequence[int], overlap: float, mode: str) -> tuple[Window, str]:
@@ -501,12 +517,12 @@ def case_section(setting: Setting, contenders: Sequence[str] | None = None) -> S
     zoo = " x ".join(map(str, setting.zoo_window))
     tasks = {
         f"MONAI {zoo}, overlap .5 (model zoo)": setting.task(
-            "monai", {"roi_size": setting.zoo_window, "overlap": 0.5, "mode": "constant"}
+            "monai", {"roi_size": setting.zoo_window, "overlap": 0.5, "mode": "constant"}, keep_memory=False
         ),
         f"MONAI {patch}, overlap .5, gaussian": setting.task(
-            "monai", {"roi_size": setting.patch, "overlap": 0.5, "mode": "gaussian"}
+            "monai", {"roi_size": setting.patch, "overlap": 0.5, "mode": "gaussian"}, keep_memory=False
         ),
-        f"nnU-Net {patch}, step .5, gaussian": setting.task("nnunet", {"patch": setting.patch}),
+        f"nnU-Net {patch}, step .5, gaussian": setting.task("nnunet", {"patch": setting.patch}, keep_memory=False),
         "naive pass": setting.task("naive"),
         "ours": setting.task("ours"),
         "ours, half the memory": setting.task("ours", {"memory_budget": _half_budget(setting)}),
@@ -657,8 +673,10 @@ def main(arguments: Sequence[str]) -> int:
     """Measure one task in this process: its JSON, then the file for its regions."""
     text, masks = arguments
     values = json.loads(text)
-    keep_freed_memory()
-    found = run_task(Task(**values | {"network": NetworkSetting(**values["network"])}), Path(masks))
+    task = Task(**values | {"network": NetworkSetting(**values["network"])})
+    if task.keep_memory:
+        keep_freed_memory()
+    found = run_task(task, Path(masks))
     print(json.dumps(found))
     return 0
 

@@ -32,6 +32,9 @@ def inflate_slab_network(flat: SpaceToDepth, deep: SpaceToDepth) -> SpaceToDepth
     if (flat.spatial_dims, deep.spatial_dims) != (2, 3) or flat.factor != deep.factor:
         found = f"{flat.spatial_dims}-D, factor {flat.factor}, and {deep.spatial_dims}-D, factor {deep.factor}"
         raise ValueError(f"networks: found {found}, allowed a 2-D and a 3-D one of the same factor")
+    others = flat.state_dict().keys() ^ deep.state_dict().keys()
+    if others:
+        raise ValueError(f"networks: found {min(others)} in one of the two only, allowed the same modules in both")
     theirs = dict(flat.named_modules())
     convolutions = [
         name for name, module in deep.named_modules() if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
@@ -41,9 +44,7 @@ def inflate_slab_network(flat: SpaceToDepth, deep: SpaceToDepth) -> SpaceToDepth
         own |= dict(module.named_buffers(recurse=False))
         if not own:
             continue
-        twin = theirs.get(name)
-        if twin is None:
-            raise ValueError(f"networks: found no {name} in the 2-D one, allowed the same modules in both")
+        twin = theirs[name]
         for key, value in own.items():
             given = getattr(twin, key)
             if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)) and key == "weight":

@@ -4,6 +4,7 @@ from medseg_ext.training.average import UpdateAverage
 from medseg_ext.training.epochs import SetSamplerEpoch
 from medseg_ext.training.gradients import ClipGradients
 from medseg_ext.training.memory import keep_freed_memory
+from medseg_ext.training.mosaic import MosaicDataset
 from medseg_ext.training.normalization import FixNormalization
 from medseg_ext.training.patches import LesionPatchDataset
 from medseg_ext.training.patients import PatientCache, read_patients
@@ -28,6 +29,7 @@ __all__ = [
     "FixNormalization",
     "LesionPatchDataset",
     "LesionSliceDataset",
+    "MosaicDataset",
     "PatientCache",
     "Piece",
     "SetSamplerEpoch",

@@ -11,6 +11,8 @@ from torch import nn
 class ClipGradients:
     """Scale the gradients of a step down to a norm, between the backward pass and the optimizer.
 
+    Gradients that are not finite become 0.
+
     Args:
         network: the one that trains.
         norm: highest norm of all gradients together.
@@ -25,4 +27,8 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
+        if not torch.isfinite(norm):
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()

@@ -8,8 +8,10 @@ from typing import Any
 
 from monai.data import Dataset
 
+from medseg_ext.errors import InputError
 from medseg_ext.training.patches import LesionPatchDataset
 from medseg_ext.training.pieces import Piece, pack_studies, whole_piece
+from medseg_ext.workflow.run import one_line_errors
 
 Transform = Callable[[Any], Mapping[str, Any]]
 
@@ -43,6 +45,14 @@ def study_volumes(
     return piece_volumes(pack_studies(data, transform, folder, workers=workers, progress=progress))
 
 
+@one_line_errors
 def piece_volumes(pieces: Sequence[Piece]) -> Dataset:
-    """Whole pieces, one an item, as the network is given them at inference (single slices are left out)."""
-    return Dataset([piece for piece in pieces if piece.shape[2] > 1], whole_piece)
+    """Whole pieces, one an item, as the network is given them at inference (single slices are left out).
+
+    Raises:
+        SystemExit: after one line, where none is left: MONAI would skip the validation with a warning.
+    """
+    volumes = [piece for piece in pieces if piece.shape[2] > 1]
+    if not volumes:
+        raise InputError("validation", "no pieces", "a fold of them, or a folder of others")
+    return Dataset(volumes, whole_piece)

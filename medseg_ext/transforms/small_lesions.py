@@ -52,7 +52,8 @@ class DropSmallLesions(Transform):
         self._drop_lesions(result, voxel)
         enhancing = result[_ET] >= self.threshold[_ET]
         if 0 < int(enhancing.sum()) * voxel < self.smallest_enhancing:
-            result[_TC] = torch.where(enhancing, torch.maximum(result[_TC], result[_ET]), result[_TC])
+            core = torch.maximum(result[_TC], result[_ET]).clamp_min(self.threshold[_TC])
+            result[_TC] = torch.where(enhancing, core, result[_TC])
             result[_ET] = 0
         return result
 

@@ -63,7 +63,7 @@ def test_own_studies_without_masks_get_masks_only(tmp_path: Path, capfd: pytest.
 def test_what_is_run_for_which_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[tuple[str, tuple[str, ...]]] = []
 
-    def record(verb: str, config: str, data: Path, output: Path, *options: str) -> int:
+    def record(bundle: str, verb: str, config: str, data: Path, output: Path, *options: str) -> int:
         runs.append((verb, options))
         return 3 if verb == "inferring" else 0
 
