@@ -73,7 +73,7 @@ SMALL = {
         training={
             "max_epochs": 2,
             "samples_per_epoch": 4,
-            "batch_size": 2,
+            "batch_size": 1,
             "patch_size": [24, 24, 24],
             "val_interval": 1,
             "loader_workers": 0,

@@ -75,7 +75,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
 MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "maskless": (lambda p: file(p, "seg").unlink(), "", "no "),
     "seven": (lambda p: change_voxels(file(p, "seg"), lambda v: v + np.uint8(7)), "seg", "7"),
-    "between": (lambda p: change_voxels(file(p, "seg"), lambda v: v * np.float32(0.75)), "seg", "label values"),
+    "between": (lambda p: change_voxels(file(p, "seg"), lambda v: v * np.float32(0.75)), "seg", "values such as 0.75"),
 }
 
 

