@@ -107,7 +107,7 @@ class Task:
     """One window on one volume.
 
     Args:
-        image: file of the normalised float32 volume (C, H, W, D), air 0.
+        image: file of the normalised float32 volume (C, H, W, D), air 0; for a bundle of the arrays as they are read.
         window: a key of ``WINDOWS``.
         options: of that window.
         network: see :class:`NetworkSetting`.
@@ -235,7 +235,7 @@ def _ours(subject: Subject, **options: Any) -> tuple[Window, str]:
 
 
 def _shipped(subject: Subject) -> tuple[Window, str]:
-    """All of a bundle: normalising the four arrays, its window and network, dropping what is too small."""
+    """All of a bundle: normalising the four arrays as they are read, its window and network, dropping what is small."""
     assert subject.setting.bundle is not None
     parser = _bundle_parser(Path(subject.setting.bundle))
     inferer = parser.get_parsed_content("inferer")
@@ -532,7 +532,8 @@ def case_section(setting: Setting, contenders: Sequence[str] | None = None) -> S
         if importlib.util.find_spec("nncf") is not None:
             tasks["OpenVINO int8"] = setting.task("openvino", {"int8": True})
     if setting.bundle is not None:
-        tasks["bundle"] = setting.task("shipped", network=NetworkSetting(bundle=str(setting.bundle)))
+        network = NetworkSetting(bundle=str(setting.bundle))
+        tasks["bundle"] = setting.task("shipped", network=network, image=str(raw_of(setting.image)))
     chosen = [name for name in tasks if contenders is None or any(name.startswith(wanted) for wanted in contenders)]
     if not chosen:
         raise InputError("--contenders", " ".join(contenders or ()), "the first words of: " + "; ".join(tasks))
@@ -637,7 +638,7 @@ def prepare_phantom(size: tuple[int, int, int], folder: Path) -> tuple[Path, np.
         spacing = tuple(edge / n for edge, n in zip((240.0, 240.0, 155.0), size, strict=True))
         phantom = make_phantom(0, size, spacing, BRATS_CHANNELS, kind="high", skull_stripped=True)  # type: ignore[arg-type]
         np.save(truth, regions_from_labels(phantom.label, "brats2017").astype(bool))
-        np.save(image, _normalised(np.stack([phantom.images[sequence] for sequence in BRATS_CHANNELS])))
+        _save_volumes(image, np.stack([phantom.images[sequence] for sequence in BRATS_CHANNELS]))
     return image, np.load(truth)
 
 
@@ -649,14 +650,18 @@ def prepare_case(case: Path, folder: Path, labels: bool) -> tuple[Path, np.ndarr
     loaded = load_aligned(study, labels=labels)
     image = folder / f"{hashlib.sha256(str(case.resolve()).encode()).hexdigest()[:12]}.npy"
     if not image.is_file():
-        np.save(image, _normalised(loaded.image))
+        _save_volumes(image, loaded.image)
     return image, None if loaded.regions is None else loaded.regions.astype(bool)
 
 
-def _normalised(image: np.ndarray) -> np.ndarray:
-    from medseg_ext.transforms.zscore import ZScoreHead
+def raw_of(image: Path) -> Path:
+    """The file of the arrays that a normalised volume was made of."""
+    return image.with_name(f"{image.stem}_raw.npy")
 
-    return np.ascontiguousarray(ZScoreHead()(image), dtype=np.float32)
+
+def _save_volumes(image: Path, arrays: np.ndarray) -> None:
+    np.save(raw_of(image), np.ascontiguousarray(arrays, dtype=np.float32))
+    np.save(image, np.ascontiguousarray(ZScoreHead()(arrays), dtype=np.float32))
 
 
 def find_case(data: Path | None) -> Path | None:
