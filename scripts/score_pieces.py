@@ -139,9 +139,10 @@ def table(args: argparse.Namespace) -> int:
 
 def print_table(rows: Sequence[Row], least_ml: float = 0.0) -> None:
     """Means over pieces, a line a kind and a set of sequences."""
+    has_subsets = len({row["piece"] for row in rows}) < len(rows)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["kind"], row["sequences"] if _has_subsets(rows) else ""), []).append(row)
+        groups.setdefault((row["kind"], row["sequences"] if has_subsets else ""), []).append(row)
     head = [f"{name.upper()} Dice" for name in REGIONS] + [f"{name.upper()} claimed" for name in REGIONS]
     print("| kind | sequences | pieces | " + " | ".join(head) + " |")
     print("|---" * (3 + len(head)) + "|")
@@ -161,10 +162,6 @@ def print_table(rows: Sequence[Row], least_ml: float = 0.0) -> None:
             claimed = [row[f"predicted_volume_ml_{name}"] for row in group if row[f"dice_{name}"] is None]
             cells.append(f"{np.mean(claimed):.2f} ml (n {len(claimed)})" if claimed else "")
         print(f"| {kind} | {sequences} | {len(group)} | " + " | ".join(cells) + " |")
-
-
-def _has_subsets(rows: Sequence[Row]) -> bool:
-    return len({row["piece"] for row in rows}) < len(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -285,18 +285,17 @@ class TrainingPieces:
         others = read_pieces(validation_folder, validation_kinds) if validation_folder else []
         chosen = [piece for piece in self.held_out if validation_kinds is None or piece.kind in validation_kinds]
         self.validation = chosen + others
-        trained = {piece.patient for piece in self.train}
-        both = sorted({piece.patient for piece in self.validation} & trained)
+        self.names = {
+            side: sorted({piece.patient for piece in members})
+            for side, members in (("train", self.train), ("val", self.validation))
+        }
+        both = sorted(set(self.names["train"]) & set(self.names["val"]))
         if both:
             raise InputError(
                 validation_folder or folder,
                 f"patients that train and validate ({', '.join(both)})",
                 "one side for each",
             )
-        self.names = {
-            side: sorted({piece.patient for piece in chosen})
-            for side, chosen in (("train", self.train), ("val", self.validation))
-        }
 
 
 def pack_studies(

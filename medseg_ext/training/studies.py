@@ -35,14 +35,10 @@ def study_patches(
 
 
 def study_volumes(
-    data: Sequence[Mapping[str, Any]],
-    transform: Transform,
-    folder: str | Path,
-    workers: int = 1,
-    progress: bool = True,
+    data: Sequence[Mapping[str, Any]], transform: Transform, folder: str | Path, **packing: Any
 ) -> Dataset:
-    """Whole studies, one an item; see :func:`study_patches`."""
-    return piece_volumes(pack_studies(data, transform, folder, workers=workers, progress=progress))
+    """Whole studies, one an item; its arguments are those of :func:`~medseg_ext.training.pack_studies`."""
+    return piece_volumes(pack_studies(data, transform, folder, **packing))
 
 
 @one_line_errors

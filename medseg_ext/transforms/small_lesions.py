@@ -49,19 +49,17 @@ class DropSmallLesions(Transform):
         """Map the probabilities of one head, with voxels of ``spacing`` mm."""
         voxel = float(np.prod(spacing)) / 1000
         result = probability.clone()
-        self._drop_lesions(result, voxel)
-        enhancing = result[_ET] >= self.threshold[_ET]
-        if 0 < int(enhancing.sum()) * voxel < self.smallest_enhancing:
-            core = torch.maximum(result[_TC], result[_ET]).clamp_min(self.threshold[_TC])
-            result[_TC] = torch.where(enhancing, core, result[_TC])
-            result[_ET] = 0
+        if self.smallest_lesion > 0:
+            self._drop_lesions(result, voxel)
+        if self.smallest_enhancing > 0:
+            self._drop_enhancing(result, voxel)
         return result
 
     def _drop_lesions(self, probability: torch.Tensor, voxel: float) -> None:
         # a region inside counts as tumour also where the whole tumour misses it
         inside = [channel >= least for channel, least in zip(probability, self.threshold, strict=True)]
         tumour = torch.stack(inside).any(0).cpu().numpy()
-        if self.smallest_lesion <= 0 or not tumour.any():
+        if not tumour.any():
             return
         box = bounding_box(tumour)
         parts, count = ndimage.label(tumour[box], _TOUCHING)
@@ -72,6 +70,13 @@ class DropSmallLesions(Transform):
             dropped = torch.from_numpy(small[parts]).to(probability.device)
             rows, columns, slices = box
             probability[:, rows, columns, slices].masked_fill_(dropped, 0)
+
+    def _drop_enhancing(self, probability: torch.Tensor, voxel: float) -> None:
+        enhancing = probability[_ET] >= self.threshold[_ET]
+        if 0 < int(enhancing.sum()) * voxel < self.smallest_enhancing:
+            core = torch.maximum(probability[_TC], probability[_ET]).clamp_min(self.threshold[_TC])
+            probability[_TC] = torch.where(enhancing, core, probability[_TC])
+            probability[_ET] = 0
 
 
 class DropSmallLesionsd(MapTransform):

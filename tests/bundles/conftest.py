@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from monai.bundle import ConfigParser
+from random_weights import write_random_weights
 
 from medseg_ext.layouts import BRATS_CHANNELS, BRATS_RULES, LGG_RULES, StudyRules
 from medseg_ext.phantoms import WRITERS, make_phantom
@@ -117,13 +116,8 @@ def patients(bundle: Path, small: Small, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def small_weights(bundle: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of the small network."""
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    parser.update(small.network)
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp(f"weights_{bundle.name}") / "model.pt"
-    torch.save(parser.get_parsed_content("network_def").state_dict(), path)
-    return path
+    return write_random_weights(bundle, small.network, path)
 
 
 @pytest.fixture(autouse=True)

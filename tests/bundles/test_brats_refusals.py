@@ -13,8 +13,7 @@ import monai.bundle
 import nibabel
 import numpy as np
 import pytest
-import torch
-from monai.bundle import ConfigParser
+from random_weights import write_random_weights
 
 from medseg_ext.layouts import BRATS_CHANNELS
 from medseg_ext.phantoms import make_phantom
@@ -33,13 +32,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLE / "configs" / "inference.json"))
-    parser["features"] = FEATURES
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(parser.get_parsed_content("network_def").state_dict(), path)
-    return path
+    return write_random_weights(BUNDLE, {"features": FEATURES}, tmp_path_factory.mktemp("weights") / "model.pt")
 
 
 def change_voxels(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:

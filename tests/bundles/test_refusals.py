@@ -18,8 +18,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
+from random_weights import write_random_weights
 from tiny_patients import tiny_head, write_kaggle, write_stack
 
 from medseg_ext.layouts import listing
@@ -39,12 +39,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle with the weights of a small network."""
     folder = tmp_path_factory.mktemp("refusals") / "bundle"
     shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("*.pt", "results", "data"))
-    parser = ConfigParser()
-    parser.read_config(folder / "configs" / "inference.json")
-    parser["features"] = FEATURES
-    torch.manual_seed(0)
     (folder / "models").mkdir(exist_ok=True)
-    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
+    write_random_weights(folder, {"features": FEATURES}, folder / "models" / "model.pt")
     return folder
 
 

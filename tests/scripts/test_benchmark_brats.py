@@ -164,14 +164,18 @@ def test_a_bundle_as_it_is_shipped(setting: brats.Setting, tmp_path: Path, capsy
     weights = {"weight": torch.full((3, 4, 1, 1, 1), 1.0), "bias": torch.tensor([-1e9, 0.0, 1e9])}
     (tmp_path / "models").mkdir()
     torch.save(weights, tmp_path / "models" / "model.pt")
-    brats.run_task(setting.task("shipped", network=shipped), tmp_path / "masks.npz")
+    image = np.load(setting.image)
+    head = (image != 0).any(0)
+    raw = np.where(head, 300 + 50 * image, 0).astype(np.float32)
+    np.save(tmp_path / "raw.npy", raw)
+    brats.run_task(setting.task("shipped", network=shipped, image=str(tmp_path / "raw.npy")), tmp_path / "masks.npz")
     regions = brats._masks({"masks": tmp_path / "masks.npz"})
-    normalised = ZScoreHead()(np.load(setting.image))
-    head = (normalised != 0).any(0)
-    assert head.any()
+    normalised = ZScoreHead()(raw)
+    box = np.zeros(head.shape, bool)
+    box[3:19, 5:21, 1:17] = True  # 16 x 15 x 13 voxels from (3, 5, 2), grown to multiples of 8
     assert not regions[0].any()
-    assert np.array_equal(regions[1] & head, (normalised.sum(0) > 0) & head)
-    assert regions[2][head].all()
+    assert np.array_equal(regions[1] & head, (normalised.sum(0) > 0))
+    assert np.array_equal(regions[2], box)
 
 
 def test_half_the_budget_cuts_the_box(setting: brats.Setting, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import score_pieces
 import torch
-from monai.bundle import ConfigParser
+from random_weights import write_random_weights
 
 from medseg_ext.training import make_piece, write_piece
 
@@ -18,13 +18,8 @@ FEATURES = [4, 8, 16]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parser = ConfigParser()
-    parser.read_config(str(score_pieces.BUNDLE / "configs" / "inference.json"))
-    parser["features"] = FEATURES
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(parser.get_parsed_content("network_def").state_dict(), path)
-    return path
+    return write_random_weights(score_pieces.BUNDLE, {"features": FEATURES}, path)
 
 
 @pytest.fixture(scope="module")
