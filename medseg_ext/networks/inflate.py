@@ -80,14 +80,14 @@ def slice_taps(depth: int, stride: int = 1, transposed: bool = False, how: str =
             ``averaged`` spreads evenly.
 
     Returns:
-        (depth,) float32.
+        (depth,) float64.
 
     Raises:
         ValueError: for another ``how``.
     """
     if how not in INFLATIONS:
         raise ValueError(f"inflation: found {how!r}, allowed {' or '.join(map(repr, INFLATIONS))}")
-    taps = torch.zeros(depth)
+    taps = torch.zeros(depth, dtype=torch.float64)
     places = torch.arange(depth)
     if transposed:
         for phase in range(min(stride, depth)):
@@ -102,7 +102,7 @@ def slice_taps(depth: int, stride: int = 1, transposed: bool = False, how: str =
         taps[(depth - 1) // 2] += 0.5
         taps[depth // 2] += 0.5
     else:
-        taps += torch.tensor([math.comb(depth - 1, place) / 2 ** (depth - 1) for place in range(depth)])
+        taps += torch.tensor([math.comb(depth - 1, place) for place in range(depth)]) / 2 ** (depth - 1)
     return taps
 
 

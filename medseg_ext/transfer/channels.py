@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 INPUT_MODES = ("name", "mean", "repeat")
+
+#: Of a channel: its slice's distance from the middle one, its name's index, its place in the block.
+Place = tuple[int, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class ChannelLayout:
         return cls(tuple(names), dims, factor, channels // block)
 
     @property
-    def places(self) -> list[tuple[int, int, tuple[int, ...]]]:
-        """For each channel its slice's distance from the middle one, its name's index and its place in the block."""
+    def places(self) -> list[Place]:
+        """What each channel is."""
         blocks = list(itertools.product(range(self.factor), repeat=self.dims))
         steps = (step - self.steps // 2 for step in range(self.steps))
         return [(step, c, block) for step in steps for c in range(len(self.names)) for block in blocks]
@@ -92,7 +95,7 @@ def input_mixing(target: ChannelLayout, source: ChannelLayout, mode: str = "name
     names = input_names_matrix(target.names, source.names, mode)
     reach = target.steps // 2
 
-    def share(ours: tuple[int, int, tuple[int, ...]], theirs: tuple[int, int, tuple[int, ...]]) -> float:
+    def share(ours: Place, theirs: Place) -> float:
         nearest = max(-reach, min(target.steps - 1 - reach, theirs[0]))
         if ours[0] != nearest:
             return 0.0
@@ -112,7 +115,7 @@ def output_mixing(target: ChannelLayout, source: ChannelLayout) -> torch.Tensor:
         ValueError: the blocks are of different sizes.
     """
 
-    def share(ours: tuple[int, int, tuple[int, ...]], theirs: tuple[int, int, tuple[int, ...]]) -> float:
+    def share(ours: Place, theirs: Place) -> float:
         if target.names[ours[1]] != source.names[theirs[1]] or ours[0] != theirs[0]:
             return 0.0
         return _same_place(ours[2], theirs[2]) / (target.factor if target.dims < source.dims else 1)
@@ -125,7 +128,7 @@ def _same_place(ours: tuple[int, ...], theirs: tuple[int, ...]) -> float:
     return float(all(a == b for a, b in zip(ours, theirs, strict=False)))
 
 
-def _mixing(target: ChannelLayout, source: ChannelLayout, share) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def _mixing(target: ChannelLayout, source: ChannelLayout, share: Callable[[Place, Place], float]) -> torch.Tensor:
     if target.factor != source.factor:
         raise ValueError(f"blocks of {source.factor} where the network has {target.factor}")
     rows = [[share(ours, theirs) for theirs in source.places] for ours in target.places]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -95,9 +94,3 @@ class FreezeLayers:
     def _is_frozen(self, name: str, epoch: int) -> bool:
         gone = [pattern for start, patterns in self.unfreeze.items() if start <= epoch for pattern in patterns]
         return matches(name, self.frozen) and not matches(name, gone)
-
-
-def trainable_share(network: nn.Module) -> float:
-    """Share of a network's parameters that learn, 0 to 1."""
-    counts = torch.tensor([(p.numel(), p.numel() * p.requires_grad) for p in network.parameters()]).sum(0)
-    return float(counts[1] / counts[0].clamp_min(1))

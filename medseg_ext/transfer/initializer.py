@@ -74,15 +74,15 @@ def transfer_weights(
         InputError: the source cannot be used, an argument is wrong, or too little would be filled; the network is as
             it was.
     """
-    for what, value, allowed in (
+    for what, option, allowed in (
         ("inputs", inputs, INPUT_MODES),
         ("inflation", inflation, INFLATIONS),
         ("flattening", flattening, FLATTENINGS),
     ):
-        if value not in allowed:
-            raise InputError(what, repr(value), " or ".join(map(repr, allowed)))
+        if option not in allowed:
+            raise InputError(what, repr(option), " or ".join(map(repr, allowed)))
     found = read_source(source, sha256, key, cache)
-    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    own: dict[str, torch.Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     for what, patterns in (("layers", layers), ("input_layers", input_layers), ("output_layers", output_layers)):
         check_patterns(what, patterns, own)
     adaption = _Adaption(network, found, input_layers, output_layers)
@@ -92,9 +92,7 @@ def transfer_weights(
 
     aliases = _aliases(network)
     names = match_names(found.tensors, list(aliases), rename)
-    of_own: dict[str, str] = {}
-    for alias, theirs in names.items():
-        of_own.setdefault(aliases[alias], theirs)
+    of_own = {aliases[alias]: theirs for alias, theirs in reversed(names.items())}
     filled: dict[str, torch.Tensor] = {}
     rows: list[Row] = []
     spare: dict[str, str] = {}
@@ -154,10 +152,10 @@ def _outcome(
         return "fresh", "no such tensor in the source", 0
     made, notes, rows = adaption(name, value, adaption.source.tensors[theirs])
     if made is None:
-        return "fresh", ", ".join(notes), 0
+        return "fresh", "; ".join(notes), 0
     filled[name] = made
     count = value.numel() if rows is None else int(rows.sum()) * (value.numel() // len(rows))
-    return ("adapted" if notes else "loaded"), ", ".join(notes), count
+    return ("adapted" if notes else "loaded"), "; ".join(notes), count
 
 
 class _Adaption:
@@ -200,7 +198,7 @@ class _Adaption:
             if given.shape != value.shape:
                 return None, [_other_shape(value, given)], None
             return given, [], None
-        made, notes = given.float(), []
+        made, notes = given.to(value.dtype), []
         kernel = part == "weight"
         transposed = isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d))
         if kernel and given.ndim != value.ndim:
@@ -216,6 +214,8 @@ class _Adaption:
             if layer in self.last:
                 axis = 1 if kernel and transposed else 0
                 made, rows = self._adapt_outputs(made, value, axis, module.weight.ndim - 2, dims, notes)
+        except InputError:
+            raise
         except ValueError as error:
             return None, [str(error)], None
         if made.shape != value.shape:
@@ -237,10 +237,9 @@ class _Adaption:
         if not ours or (not theirs and self.inputs != "name"):
             if have == wanted and dims == source_dims:
                 return made
-            # nameless: as many as there are
-            blocks = self.factor**dims, self.factor**source_dims
-            ours = ours or tuple(f"channel {i}" for i in range(wanted // blocks[0]))
-            theirs = theirs or tuple(f"channel {i}" for i in range(have // blocks[1]))
+            theirs = theirs or _numbered("sequence", have // self.factor**source_dims)
+            own = _numbered("sequence", wanted // self.factor**dims)
+            ours = ours or (theirs if len(own) == len(theirs) else own)
             if self.inputs == "name" and len(ours) != len(theirs):
                 raise ValueError("other sequences: name them, or inputs mean or repeat")
         elif not theirs:
@@ -262,11 +261,8 @@ class _Adaption:
         if not ours:
             if have == wanted and dims == source_dims:
                 return made, None
-            blocks = self.factor**dims, self.factor**source_dims
-            ours, theirs = (
-                tuple(f"region {i}" for i in range(n // block))
-                for n, block in zip((wanted, have), blocks, strict=True)
-            )
+            ours = _numbered("region", wanted // self.factor**dims)
+            theirs = _numbered("region", have // self.factor**source_dims)
             if len(ours) != len(theirs):
                 raise ValueError("other regions: name them to have those taken that both have")
         if not theirs:
@@ -285,6 +281,10 @@ class _Adaption:
         kept = rows.view(-1, *(1 for _ in range(value.ndim - 1 - axis)))
         notes.append(f"{_listed(theirs)} to {_listed(ours)} by name")
         return torch.where(kept, mixed, value.detach().to(mixed)), rows
+
+
+def _numbered(what: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{what} {i}" for i in range(count))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -47,13 +47,14 @@ def _listed(found: Mapping[str, Any]) -> str:
 
 
 def _state_dicts(content: Mapping[Any, Any], where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict]]:
-    own = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
-    if own:
+    named = [(name, value) for name, value in content.items() if isinstance(name, str)]
+    inner = [
+        found for name, value in named if isinstance(value, Mapping) for found in _state_dicts(value, (*where, name))
+    ]
+    own = {name: value for name, value in named if isinstance(value, torch.Tensor)}
+    if own and not inner:  # beside a state dict a tensor is something else, such as the state of a generator
         yield where, own
-        return
-    for name, value in content.items():
-        if isinstance(name, str) and isinstance(value, Mapping):
-            yield from _state_dicts(value, (*where, name))
+    yield from inner
 
 
 def match_names(

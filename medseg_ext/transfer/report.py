@@ -11,6 +11,7 @@ from typing import Literal
 from medseg_ext.reports.tables import write_csv
 
 Outcome = Literal["loaded", "adapted", "fresh", "unused"]
+WIDTH = 120  # of the table where there is no terminal
 OUTCOMES: tuple[Outcome, ...] = ("loaded", "adapted", "fresh", "unused")
 
 
@@ -92,7 +93,7 @@ class TransferReport:
         for outcome, how, rows in self.groups():
             values = sum(row.filled or row.values for row in rows)
             table.add_row(outcome, str(len(rows)), f"{values:,}", Text(how), Text(rows[0].name))
-        Console(file=sys.stdout).print(table)
+        Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH).print(table)
 
     def write(self, path: Path) -> Path:
         """Write a row a tensor as CSV.

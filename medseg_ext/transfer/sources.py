@@ -104,7 +104,11 @@ def _fetch(repository: str, revision: str | None, cache: str | os.PathLike[str] 
     disable_progress_bars()
     try:
         folder = snapshot_download(
-            repository, revision=revision, cache_dir=cache, allow_patterns=[*PLACES, _METADATA], max_workers=1
+            repository,
+            revision=revision,
+            cache_dir=None if cache is None else Path(cache),
+            allow_patterns=[*PLACES, _METADATA],
+            max_workers=1,
         )
     except Exception as error:  # no such repository, no network, no access: huggingface_hub has an error for each
         raise as_input_error(error, repository, _ALLOWED) from error
@@ -122,7 +126,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
 def _names(metadata: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     value = metadata.get(key)
     named = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(name, str) for name in value)
-    return tuple(value) if named and value else None  # type: ignore[arg-type]
+    return tuple(value) if named and value else None
 
 
 def _read_file(path: Path, digest: str, key: str, metadata: Mapping[str, Any]) -> Source:
