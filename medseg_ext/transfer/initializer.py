@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,13 +11,13 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from medseg_ext.errors import InputError
-from medseg_ext.networks.space_to_depth import SpaceToDepth
-from medseg_ext.transfer.channels import INPUT_MODES, ChannelLayout, input_mixing, mix, output_mixing
-from medseg_ext.transfer.inflate import CONVOLUTIONS, FLATTENINGS, INFLATIONS, Convolution, other_dimension
+from medseg_ext.transfer.adaption import Adaption, shape_text
+from medseg_ext.transfer.channels import INPUT_MODES
+from medseg_ext.transfer.inflate import FLATTENINGS, INFLATIONS
 from medseg_ext.transfer.names import match_names
 from medseg_ext.transfer.patterns import check_patterns, matches
-from medseg_ext.transfer.report import Outcome, Row, TransferReport, shape_text
-from medseg_ext.transfer.sources import Source, read_source
+from medseg_ext.transfer.report import Outcome, Row, TransferReport
+from medseg_ext.transfer.sources import read_source
 from medseg_ext.workflow.run import one_line_errors
 
 
@@ -82,15 +82,23 @@ def transfer_weights(
         if option not in allowed:
             raise InputError(what, repr(option), " or ".join(map(repr, allowed)))
     found = read_source(source, sha256, key, cache)
-    own: dict[str, torch.Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    aliases = _aliases(network)
+    own: dict[str, torch.Tensor] = {
+        name: value for name, value in [*network.named_parameters(), *network.named_buffers()] if name in aliases
+    }
     for what, patterns in (("layers", layers), ("input_layers", input_layers), ("output_layers", output_layers)):
         check_patterns(what, patterns, own)
-    adaption = _Adaption(network, found, input_layers, output_layers)
-    adaption.channels = tuple(channels), tuple(source_channels) or found.channels or ()
-    adaption.regions = tuple(regions), tuple(source_regions) or found.regions or ()
-    adaption.inputs, adaption.inflation, adaption.flattening = inputs, inflation, flattening
-
-    aliases = _aliases(network)
+    adaption = Adaption(
+        network,
+        found,
+        channels=(tuple(channels), tuple(source_channels) or found.channels or ()),
+        regions=(tuple(regions), tuple(source_regions) or found.regions or ()),
+        inputs=inputs,
+        inflation=inflation,
+        flattening=flattening,
+        input_layers=input_layers,
+        output_layers=output_layers,
+    )
     names = match_names(found.tensors, list(aliases), rename)
     of_own = {aliases[alias]: theirs for alias, theirs in reversed(names.items())}
     filled: dict[str, torch.Tensor] = {}
@@ -138,7 +146,7 @@ def _aliases(network: nn.Module) -> dict[str, str]:
 
 
 def _outcome(
-    adaption: _Adaption,
+    adaption: Adaption,
     name: str,
     value: torch.Tensor,
     theirs: str,
@@ -156,143 +164,6 @@ def _outcome(
     filled[name] = made
     count = value.numel() if rows is None else int(rows.sum()) * (value.numel() // len(rows))
     return ("adapted" if notes else "loaded"), "; ".join(notes), count
-
-
-class _Adaption:
-    """Makes tensors of the network from those of the source.
-
-    Attributes:
-        channels, regions: names in the network and in the source, empty where not known.
-        inputs, inflation, flattening: see :func:`transfer_weights`.
-    """
-
-    channels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    regions: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    inputs, inflation, flattening = "name", "centred", "sum"
-
-    def __init__(
-        self, network: nn.Module, source: Source, input_layers: Sequence[str], output_layers: Sequence[str]
-    ) -> None:
-        self.source = source
-        self.modules: dict[str, Convolution] = {
-            name: module for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)
-        }
-        stems = [module for module in network.modules() if isinstance(module, SpaceToDepth)]
-        self.factor = stems[0].factor if stems else 1
-        names = list(self.modules)
-        self.first = {name for name in names if matches(name, input_layers)} if input_layers else set(names[:1])
-        self.last = {name for name in names if matches(name, output_layers)} if output_layers else set(names[-1:])
-
-    def __call__(
-        self, name: str, value: torch.Tensor, given: torch.Tensor
-    ) -> tuple[torch.Tensor | None, list[str], torch.Tensor | None]:
-        """What ``given`` becomes as the network's ``value``.
-
-        Returns:
-            The tensor, what was done to it, and which of its rows come from the source (None for all); or None and why
-            it cannot be used.
-        """
-        layer, _, part = name.rpartition(".")
-        module = self.modules.get(layer)
-        if module is None or part not in {"weight", "bias"}:
-            if given.shape != value.shape:
-                return None, [_other_shape(value, given)], None
-            return given, [], None
-        made, notes = given.to(value.dtype), []
-        kernel = part == "weight"
-        transposed = isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d))
-        if kernel and given.ndim != value.ndim:
-            made = other_dimension(made, module, self.inflation, self.flattening)
-            deeper = given.ndim < value.ndim
-            notes.append(f"inflated, {self.inflation}" if deeper else f"flattened, {self.flattening}")
-        dims = self._source_dims(layer, given, module)
-        rows = None
-        try:
-            if kernel and layer in self.first:
-                axis = 0 if transposed else 1
-                made = self._adapt_inputs(made, axis, value.shape[axis], value.ndim - 2, dims, notes)
-            if layer in self.last:
-                axis = 1 if kernel and transposed else 0
-                made, rows = self._adapt_outputs(made, value, axis, module.weight.ndim - 2, dims, notes)
-        except InputError:
-            raise
-        except ValueError as error:
-            return None, [str(error)], None
-        if made.shape != value.shape:
-            return None, [_other_shape(value, given)], None
-        return made, notes, rows
-
-    def _source_dims(self, layer: str, given: torch.Tensor, module: Convolution) -> int:
-        """Spatial dimensions of the source; a bias does not show them, the kernels of its network do."""
-        if given.ndim > 1:
-            return given.ndim - 2
-        kernels = [value.ndim - 2 for value in self.source.tensors.values() if value.ndim in (4, 5)]
-        return kernels[-1] if kernels else module.weight.ndim - 2
-
-    def _adapt_inputs(
-        self, made: torch.Tensor, axis: int, wanted: int, dims: int, source_dims: int, notes: list[str]
-    ) -> torch.Tensor:
-        ours, theirs = self.channels
-        have = made.shape[axis]
-        if not ours or (not theirs and self.inputs != "name"):
-            if have == wanted and dims == source_dims:
-                return made
-            theirs = theirs or _numbered("sequence", have // self.factor**source_dims)
-            own = _numbered("sequence", wanted // self.factor**dims)
-            ours = ours or (theirs if len(own) == len(theirs) else own)
-            if self.inputs == "name" and len(ours) != len(theirs):
-                raise ValueError("other sequences: name them, or inputs mean or repeat")
-        elif not theirs:
-            raise InputError(
-                self.source.path, "weights that do not say of which sequences", "source_channels, or inputs mean"
-            )
-        target = ChannelLayout.of(ours, wanted, dims, self.factor)
-        source = ChannelLayout.of(theirs, have, source_dims, self.factor)
-        if target == source and self.inputs == "name":
-            return made
-        notes.append(f"{_listed(theirs)} to {_listed(ours)} by {self.inputs}")
-        return mix(made, input_mixing(target, source, self.inputs), axis)
-
-    def _adapt_outputs(
-        self, made: torch.Tensor, value: torch.Tensor, axis: int, dims: int, source_dims: int, notes: list[str]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        ours, theirs = self.regions
-        have, wanted = made.shape[axis], value.shape[axis]
-        if not ours:
-            if have == wanted and dims == source_dims:
-                return made, None
-            ours = _numbered("region", wanted // self.factor**dims)
-            theirs = _numbered("region", have // self.factor**source_dims)
-            if len(ours) != len(theirs):
-                raise ValueError("other regions: name them to have those taken that both have")
-        if not theirs:
-            raise ValueError("regions of the source not known")
-        target = ChannelLayout.of(ours, wanted, dims, self.factor)
-        source = ChannelLayout.of(theirs, have, source_dims, self.factor)
-        if target == source:
-            return made, None
-        mixing = output_mixing(target, source)
-        rows = mixing.any(1)
-        if not rows.any():
-            raise ValueError(f"none of its regions ({_listed(ours)}) in the source ({_listed(theirs)})")
-        mixed = mix(made, mixing, axis)
-        if mixed.shape != value.shape:
-            return mixed, None
-        kept = rows.view(-1, *(1 for _ in range(value.ndim - 1 - axis)))
-        notes.append(f"{_listed(theirs)} to {_listed(ours)} by name")
-        return torch.where(kept, mixed, value.detach().to(mixed)), rows
-
-
-def _numbered(what: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{what} {i}" for i in range(count))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _other_shape(value: torch.Tensor, given: torch.Tensor) -> str:
-    return f"of another shape ({shape_text(given.shape)} in the source, {shape_text(value.shape)} here)"
 
 
 class WeightInitializer:

@@ -84,7 +84,9 @@ def match_names(
             raise InputError("rename", f"{pattern!r}: {replacement!r} ({error})", "regular expressions") from error
         if changed == renamed:
             example = min(renamed.values(), default="nothing")
-            raise InputError("rename", f"{pattern!r}, which no name has", f"a part of one, e.g. of {example}")
+            raise InputError(
+                "rename", f"{pattern!r}: {replacement!r}, which changes no name", f"one that does, e.g. {example}"
+            )
         renamed = changed
     by_new: dict[str, str] = {}
     for name, new in renamed.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -102,8 +101,3 @@ class TransferReport:
             InputError: the file cannot be written.
         """
         return write_csv([asdict(row) for row in self.rows], path)
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """(32, 4, 3, 3) as ``32x4x3x3``."""
-    return "x".join(map(str, shape)) or "1"

@@ -204,7 +204,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"layers": ["backbon.x"]}, "layers: found 'backbon.x', with which no name begins, allowed one of back"),
     "expression": ({"layers": ["("]}, "layers: found '\\('"),
     "names": ({"source_channels": ()}, "a.pt: found weights that do not say of which sequences"),
-    "rename": ({"rename": {"nothing": ""}}, "rename: found 'nothing', which no name has"),
+    "rename": ({"rename": {"nothing": ""}}, "rename: found 'nothing': '.?', which changes no name"),
 }
 
 
@@ -280,3 +280,39 @@ def test_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         WeightInitializer(unet(2, 3, 1), tmp_path / "gone.pt")()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path / 'gone.pt'}: found nothing there, allowed a bundle's folder or zip")
+
+
+def test_tensors_of_odd_shapes_under_the_same_names(tmp_path: Path) -> None:
+    """Numbers, vectors and matrices where kernels belong."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 1, 1))
+    state = {
+        "0.weight": torch.ones(2),
+        "0.bias": torch.tensor(1.0),
+        "1.weight": torch.ones(2, 2),
+        "1.bias": torch.ones(2),
+    }
+    state |= {"2.weight": torch.ones(1, 2, 1, 1, 1, 1), "2.bias": torch.ones(1, 1)}
+    torch.save(state, tmp_path / "a.pt")
+    report = transfer_weights(network, tmp_path / "a.pt", least_share=0, channels=LGG, source_channels=LGG)
+    assert {row.name for row in report.of("loaded")} == {"1.bias"}
+    assert {row.name for row in report.of("fresh")} == {"0.weight", "0.bias", "1.weight", "2.weight", "2.bias"}
+
+
+def test_buffers_that_are_not_saved_are_left_out(tmp_path: Path) -> None:
+    source, network = nn.Sequential(nn.Conv2d(1, 1, 1)), nn.Sequential(nn.Conv2d(1, 1, 1))
+    network.register_buffer("table", torch.ones(3), persistent=False)
+    report = transfer_weights(network, saved(source, tmp_path / "a.pt"))
+    assert [row.name for row in report.rows] == ["0.weight", "0.bias"]
+
+
+def test_several_first_convolutions(tmp_path: Path) -> None:
+    """A shortcut beside the first block takes the image too."""
+    torch.manual_seed(0)
+    flat = UNet(2, 3, 1, (4, 8), (2,), num_res_units=1)
+    network = UNet(2, 4, 1, (4, 8), (2,), num_res_units=1)
+    path = saved(flat, tmp_path / "a.pt")
+    names: dict[str, Any] = {"channels": BRATS, "source_channels": LGG, "least_share": 0}
+    fresh = {row.name for row in transfer_weights(network, path, **names).of("fresh")}
+    assert fresh == {"model.0.residual.weight"}
+    both = [r"model\.0\.(residual|conv\.unit0\.conv)"]
+    assert not transfer_weights(network, path, **names, input_layers=both).of("fresh")

@@ -38,7 +38,7 @@ def test_rules_in_their_order() -> None:
     [
         ({"(": "x"}, r"rename: found '\(': 'x' \(missing \)"),
         ({"a": r"\9"}, r"rename: found 'a'"),
-        ({"nothing": "x"}, "rename: found 'nothing', which no name has"),
+        ({"nothing": "x"}, "rename: found 'nothing': '.?', which changes no name"),
         ({r"\d": "0"}, "rename: found backbone.down.0.weight and backbone.down.1.weight becoming"),
     ],
 )
