@@ -27,7 +27,8 @@ class Adaption:
         source: what from.
         channels: names of the sequences of the network and of the source, empty where not known.
         regions: names of the regions likewise.
-        inputs, inflation, flattening, input_layers, output_layers: see :func:`~medseg_ext.transfer.transfer_weights`.
+        inputs, input_scale, inflation, flattening, input_layers, output_layers: see
+            :func:`~medseg_ext.transfer.transfer_weights`.
     """
 
     network: nn.Module
@@ -35,6 +36,7 @@ class Adaption:
     channels: tuple[Names, Names] = ((), ())
     regions: tuple[Names, Names] = ((), ())
     inputs: str = "name"
+    input_scale: float = 1.0
     inflation: str = "centred"
     flattening: str = "sum"
     input_layers: Sequence[str] = ()
@@ -79,6 +81,9 @@ class Adaption:
             if kernel and layer in self._first:
                 axis = 0 if transposed else 1
                 made = self._adapt_inputs(made, axis, value.shape[axis], value.ndim - 2, dims, notes)
+                if self.input_scale != 1:
+                    made = made * self.input_scale
+                    notes.append(f"times {self.input_scale:g}")
             if layer in self._last:
                 axis = 1 if kernel and transposed else 0
                 made, rows = self._adapt_outputs(made, value, axis, module.weight.ndim - 2, dims, notes)

@@ -38,11 +38,11 @@ class ChannelLayout:
         """The layout of so many channels.
 
         Raises:
-            ValueError: so many cannot be.
+            ValueError: so many cannot be: slices side by side are as many on either side of the middle one.
         """
         block = len(names) * factor**dims
-        if not names or channels % block:
-            raise ValueError(f"{channels} channels, no multiple of {len(names)} names x {factor}^{dims}")
+        if not names or channels % block or channels // block % 2 == 0:
+            raise ValueError(f"{channels} channels, no odd multiple of {len(names)} names x {factor}^{dims}")
         return cls(tuple(names), dims, factor, channels // block)
 
     @property
@@ -112,11 +112,13 @@ def output_mixing(target: ChannelLayout, source: ChannelLayout) -> torch.Tensor:
     says the mean of what a deep one says of them. A row of zeros is a region that the source does not have.
 
     Raises:
-        ValueError: the blocks are of different sizes.
+        ValueError: the blocks are of different sizes, or there are several slices.
     """
+    if target.steps > 1 or source.steps > 1:
+        raise ValueError("several slices side by side")
 
     def share(ours: Place, theirs: Place) -> float:
-        if target.names[ours[1]] != source.names[theirs[1]] or ours[0] != theirs[0]:
+        if target.names[ours[1]] != source.names[theirs[1]]:
             return 0.0
         return _same_place(ours[2], theirs[2]) / (target.factor if target.dims < source.dims else 1)
 

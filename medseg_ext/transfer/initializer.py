@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ def transfer_weights(
     layers: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     inputs: str = "name",
+    input_scale: float = 1.0,
     inflation: str = "centred",
     flattening: str = "sum",
     input_layers: Sequence[str] = (),
@@ -61,6 +63,8 @@ def transfer_weights(
         rename: replacements in the source's names by regular expression, see :func:`~medseg_ext.transfer.match_names`.
         inputs: how a first convolution is made for other sequences, see
             :func:`~medseg_ext.transfer.channels.input_names_matrix`.
+        input_scale: factor on the weights of the first convolution, for inputs in another unit: the value that the
+            source was given where the network is given 1.
         inflation: see :func:`~medseg_ext.networks.slice_taps`.
         flattening: see :func:`~medseg_ext.transfer.inflate.flatten_kernel`.
         input_layers: regular expressions of the convolutions that take the image; empty for the network's first.
@@ -81,6 +85,8 @@ def transfer_weights(
     ):
         if option not in allowed:
             raise InputError(what, repr(option), " or ".join(map(repr, allowed)))
+    if not 0 < input_scale < math.inf:
+        raise InputError("input_scale", repr(input_scale), "a number above 0")
     found = read_source(source, sha256, key, cache)
     aliases = _aliases(network)
     own: dict[str, torch.Tensor] = {
@@ -94,6 +100,7 @@ def transfer_weights(
         channels=(tuple(channels), tuple(source_channels) or found.channels or ()),
         regions=(tuple(regions), tuple(source_regions) or found.regions or ()),
         inputs=inputs,
+        input_scale=input_scale,
         inflation=inflation,
         flattening=flattening,
         input_layers=input_layers,

@@ -90,8 +90,12 @@ def test_neighbouring_slices() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"10 channels, no multiple of 3 names x 2\^2"):
+    with pytest.raises(ValueError, match=r"10 channels, no odd multiple of 3 names x 2\^2"):
         ChannelLayout.of(["a", "b", "c"], 10, 2, 2)
+    with pytest.raises(ValueError, match=r"32 channels, no odd multiple of 4 names x 2\^2"):
+        ChannelLayout.of("abcd", 32, 2, 2)  # a slab of two slices, which counts them within each sequence
+    with pytest.raises(ValueError, match="several slices side by side"):
+        output_mixing(ChannelLayout(("a",), 2), ChannelLayout(("a",), 2, steps=3))
     with pytest.raises(ValueError, match="blocks of 1 where the network has 2"):
         input_mixing(ChannelLayout(("a",), 2, 2), ChannelLayout(("a",), 2, 1))
 

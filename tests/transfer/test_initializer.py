@@ -141,6 +141,15 @@ def test_a_shipped_order_of_channels_is_not_mixed_up(tmp_path: Path) -> None:
         torch.testing.assert_close(network(picture[:, [1, 2, 0]]), source(picture))
 
 
+def test_inputs_in_another_unit(tmp_path: Path) -> None:
+    source, network = unet(2, 3, 1, seed=1), unet(2, 3, 1, seed=2)
+    report = transfer_weights(network, saved(source, tmp_path / "a.pt"), input_scale=4.0)
+    assert [row.how for row in report.of("adapted")] == ["times 4"]
+    picture = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(network(picture), source(picture * 4))
+
+
 def test_slices_beside_become_the_slice(tmp_path: Path) -> None:
     """Weights of three slices side by side for a network of one."""
     source, network = nn.Conv2d(9, 2, 3), nn.Conv2d(3, 2, 3)
@@ -201,6 +210,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "inputs": ({"inputs": "max"}, "inputs: found 'max', allowed 'name' or 'mean' or 'repeat'"),
     "inflation": ({"inflation": "x"}, "inflation: found 'x'"),
     "flattening": ({"flattening": "x"}, "flattening: found 'x'"),
+    "scale": ({"input_scale": 0.0}, "input_scale: found 0.0, allowed a number above 0"),
     "layers": ({"layers": ["backbon.x"]}, "layers: found 'backbon.x', with which no name begins, allowed one of back"),
     "expression": ({"layers": ["("]}, "layers: found '\\('"),
     "names": ({"source_channels": ()}, "a.pt: found weights that do not say of which sequences"),
