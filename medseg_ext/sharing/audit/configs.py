@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 from medseg_ext.sharing.audit.documents import Node
 from medseg_ext.sharing.audit.expressions import ExpressionError, Scope, check_expression, import_of
-from medseg_ext.sharing.audit.findings import Finding, quoted
 from medseg_ext.sharing.audit.names import AllowedNames
 from medseg_ext.sharing.audit.rules import RESTRICTED, TEXTS
+from medseg_ext.sharing.findings import Finding, quoted
 
 SEPARATOR = "::"
 _RELATIVE = re.compile(r"(?:@|%)(?:::)+")
@@ -97,7 +97,9 @@ class _ConfigAudit:
             merged = key.startswith("+") or SEPARATOR in _normal(key)
             for name, inner in [(key, value), *((value.pairs or ()) if key.startswith("+") else ())]:
                 if merged and _last(name) == "_target_" and inner.text in self.allowed.components:
-                    self._add(place, inner.line, "target", f"{inner.text} merged into a component", "it in its own place")
+                    self._add(
+                        place, inner.line, "target", f"{inner.text} merged into a component", "it in its own place"
+                    )
         self._check(place, root)
 
     def _check(self, place: _Place, node: Node) -> None:
@@ -108,9 +110,19 @@ class _ConfigAudit:
                 for needed in self.allowed.components[target.text]:
                     if needed not in keys:
                         self._add(place, target.line, "argument", f"{target.text} without {needed}", f"{needed}: false")
-            if "_mode_" in keys and keys["_mode_"].text != "default" and not (target and target.text in self.allowed.values):
+            if (
+                "_mode_" in keys
+                and keys["_mode_"].text != "default"
+                and not (target and target.text in self.allowed.values)
+            ):
                 found = f"_mode_ {quoted(keys['_mode_'].value)}"
-                self._add(place, keys["_mode_"].line, "argument", found, "default, or a component without restricted arguments")
+                self._add(
+                    place,
+                    keys["_mode_"].line,
+                    "argument",
+                    found,
+                    "default, or a component without restricted arguments",
+                )
             for key, value in node.pairs:
                 self._check_key(place, _last(key), value)
                 self._check(place.below(key), value)
@@ -156,7 +168,9 @@ class _ConfigAudit:
     def _is_component_call(self, text: str) -> bool:
         name = text.split("(")[0].split(".")
         full = {".".join([meaning, *name[1:]]) for meaning in self.scope.meanings(name[0])}
-        return bool(full) and all(self.allowed.is_target(origin) and origin.rpartition(".")[2][:1].isupper() for origin in full)
+        return bool(full) and all(
+            self.allowed.is_target(origin) and origin.rpartition(".")[2][:1].isupper() for origin in full
+        )
 
     def _is_literal(self, value: Node, fits: object) -> bool:
         """Whether a value, or what it plainly refers to in every config of the bundle, fits and is no expression."""
@@ -165,7 +179,10 @@ class _ConfigAudit:
         if value.text is not None and re.fullmatch(r"@\w+", value.text):
             nodes = list(self._named(value.text[1:]))
         return bool(nodes) and all(
-            node.items is None and node.pairs is None and not str(node.value or "").startswith(("$", "@", "%")) and fits(node.value)
+            node.items is None
+            and node.pairs is None
+            and not str(node.value or "").startswith(("$", "@", "%"))
+            and fits(node.value)
             for node in nodes
         )
 
@@ -180,7 +197,13 @@ class _ConfigAudit:
         text = _normal(text)
         if _RELATIVE.search(text):
             if not place.plain:
-                self._add(place, node.line, "reference", f"a relative id below the key {quoted(place.id)}", "keys of letters, digits and _")
+                self._add(
+                    place,
+                    node.line,
+                    "reference",
+                    f"a relative id below the key {quoted(place.id)}",
+                    "keys of letters, digits and _",
+                )
                 return
             text = _absolute(text, place.id)
             if text is None:
@@ -195,7 +218,9 @@ class _ConfigAudit:
 
     def _check_macro(self, place: _Place, node: Node, text: str) -> None:
         if _MACRO_FILE.match(text):
-            self._add(place, node.line, "macro", f"a macro that reads a file, {quoted('%' + text)}", "%id of a config's own")
+            self._add(
+                place, node.line, "macro", f"a macro that reads a file, {quoted('%' + text)}", "%id of a config's own"
+            )
         else:
             self._check_reference(place, node, text)
 

@@ -16,7 +16,9 @@ MOST_BYTES = 8 * 2**20
 MOST_LEVELS = 60
 MOST_NODES = 500_000
 
-_YAML_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")}
+_YAML_TAGS = {
+    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
+}
 _WHITESPACE = " \t\n\r"
 
 

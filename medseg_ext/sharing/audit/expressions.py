@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from medseg_ext.sharing.audit.findings import quoted
 from medseg_ext.sharing.audit.names import DEFAULT_GLOBALS, AllowedNames
 from medseg_ext.sharing.audit.rules import ATTRIBUTES, BUILTINS, ENVIRONMENT, RESTRICTED, SWITCHES, UNRESTRICTED_FIRST
+from medseg_ext.sharing.findings import quoted
 
 #: What a reference becomes.
 REFERENCES = "__local_refs"
@@ -239,7 +239,11 @@ class _Checker:
                 raise ExpressionError(f"{quoted(ast.unparse(node))}")
         elif not self._is_plain_component(node):
             self.check(function)
-        if isinstance(function, ast.Name) and function.id == "print" and {k.arg for k in node.keywords} - {"sep", "end"}:
+        if (
+            isinstance(function, ast.Name)
+            and function.id == "print"
+            and {k.arg for k in node.keywords} - {"sep", "end"}
+        ):
             raise ExpressionError("print to a file")
         if isinstance(function, ast.Attribute) and function.attr == "eval" and (node.args or node.keywords):
             raise ExpressionError("eval of something")  # a network's takes nothing, a table's takes code
@@ -257,7 +261,8 @@ class _Checker:
         meanings = self._means(node.func)
         components = self.scope.allowed.components
         return bool(meanings) and all(
-            components.get(meaning) == () and len(node.args) <= UNRESTRICTED_FIRST.get(meaning, 0) for meaning in meanings
+            components.get(meaning) == () and len(node.args) <= UNRESTRICTED_FIRST.get(meaning, 0)
+            for meaning in meanings
         )
 
     def _check_switch(self, node: ast.Call) -> None:

@@ -1,8 +1,8 @@
-"""Write ``names.txt`` anew: the exact public names that a bundle's configs may use.
+"""Write ``names.txt`` anew, the exact public names that a bundle's configs may use, and ``operators.txt``, TorchScript's.
 
     python -m medseg_ext.sharing.audit.listing
 
-The audit itself imports nothing of MONAI or of a bundle, it only looks names up in that file. The file is made here, from
+The audit itself imports nothing of MONAI or of a bundle, it only looks names up. The list is made here, from
 what is installed: a name gets in when the object behind it is *defined* in a package that is allowed, is public all
 along its path, and is not among those that execute, fetch or unpickle what they are given (:data:`DENIED`). The
 difference is what a reviewer reads after an update of MONAI, torch or ignite.
@@ -28,6 +28,7 @@ from typing import Any
 from medseg_ext.files import write_atomically
 from medseg_ext.sharing.audit.names import NAMES_FILE
 from medseg_ext.sharing.audit.rules import RESTRICTED
+from medseg_ext.sharing.audit.torchscript import OPERATORS_FILE
 
 #: Packages and modules whose own public names are listed, with all that lies below them.
 MODULES = (
@@ -79,7 +80,14 @@ SINGLE = (
     *(
         f"monai.utils.{name}"
         for name in (
-            *("ensure_tuple", "ensure_tuple_rep", "ensure_tuple_size", "first", "fall_back_tuple", "issequenceiterable"),
+            *(
+                "ensure_tuple",
+                "ensure_tuple_rep",
+                "ensure_tuple_size",
+                "first",
+                "fall_back_tuple",
+                "issequenceiterable",
+            ),
             *("set_determinism", "get_seed", "progress_bar", "convert_to_numpy", "convert_to_tensor", "MAX_SEED"),
         )
     ),
@@ -115,22 +123,138 @@ SINGLE = (
         for name in (
             *("Generator", "Size", "Tensor", "as_tensor", "tensor", "device", "dtype", "is_tensor", "inf", "nan", "pi"),
             *("manual_seed", "seed", "initial_seed", "no_grad", "enable_grad", "inference_mode", "set_grad_enabled"),
-            *("set_float32_matmul_precision", "set_num_threads", "get_num_threads", "channels_last", "contiguous_format"),
+            *(
+                "set_float32_matmul_precision",
+                "set_num_threads",
+                "get_num_threads",
+                "channels_last",
+                "contiguous_format",
+            ),
             *("channels_last_3d", "strided", "preserve_format", "finfo", "iinfo", "autocast", "typename"),
         )
     ),
     *(
         f"numpy.{name}"
         for name in (
-            *("abs", "absolute", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort"),
-            *("around", "array", "asarray", "array_equal", "array_split", "bincount", "bool_", "broadcast_to", "ceil", "clip"),
-            *("column_stack", "concatenate", "copy", "cos", "count_nonzero", "cumsum", "deg2rad", "diag", "diff", "divide"),
-            *("dot", "dtype", "empty", "exp", "expand_dims", "eye", "flip", "float16", "float32", "float64", "floor", "full"),
-            *("hstack", "identity", "inf", "int16", "int32", "int64", "int8", "isfinite", "isin", "isnan", "linspace", "log"),
-            *("log10", "log2", "logical_and", "logical_not", "logical_or", "logspace", "max", "maximum", "mean", "median"),
-            *("min", "minimum", "moveaxis", "multiply", "nan", "ndarray", "newaxis", "ones", "ones_like", "percentile", "pi"),
-            *("power", "prod", "quantile", "ravel", "repeat", "reshape", "roll", "round", "sign", "sin", "split", "sqrt"),
-            *("squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "tan", "tanh", "tile", "transpose", "triu"),
+            *(
+                "abs",
+                "absolute",
+                "add",
+                "all",
+                "allclose",
+                "amax",
+                "amin",
+                "any",
+                "arange",
+                "argmax",
+                "argmin",
+                "argsort",
+            ),
+            *(
+                "around",
+                "array",
+                "asarray",
+                "array_equal",
+                "array_split",
+                "bincount",
+                "bool_",
+                "broadcast_to",
+                "ceil",
+                "clip",
+            ),
+            *(
+                "column_stack",
+                "concatenate",
+                "copy",
+                "cos",
+                "count_nonzero",
+                "cumsum",
+                "deg2rad",
+                "diag",
+                "diff",
+                "divide",
+            ),
+            *(
+                "dot",
+                "dtype",
+                "empty",
+                "exp",
+                "expand_dims",
+                "eye",
+                "flip",
+                "float16",
+                "float32",
+                "float64",
+                "floor",
+                "full",
+            ),
+            *(
+                "hstack",
+                "identity",
+                "inf",
+                "int16",
+                "int32",
+                "int64",
+                "int8",
+                "isfinite",
+                "isin",
+                "isnan",
+                "linspace",
+                "log",
+            ),
+            *(
+                "log10",
+                "log2",
+                "logical_and",
+                "logical_not",
+                "logical_or",
+                "logspace",
+                "max",
+                "maximum",
+                "mean",
+                "median",
+            ),
+            *(
+                "min",
+                "minimum",
+                "moveaxis",
+                "multiply",
+                "nan",
+                "ndarray",
+                "newaxis",
+                "ones",
+                "ones_like",
+                "percentile",
+                "pi",
+            ),
+            *(
+                "power",
+                "prod",
+                "quantile",
+                "ravel",
+                "repeat",
+                "reshape",
+                "roll",
+                "round",
+                "sign",
+                "sin",
+                "split",
+                "sqrt",
+            ),
+            *(
+                "squeeze",
+                "stack",
+                "std",
+                "subtract",
+                "sum",
+                "swapaxes",
+                "take",
+                "tan",
+                "tanh",
+                "tile",
+                "transpose",
+                "triu",
+            ),
             *("uint16", "uint32", "uint64", "uint8", "unique", "var", "vstack", "where", "zeros", "zeros_like"),
             *("random.seed", "random.RandomState", "random.default_rng", "linalg.norm", "linalg.inv"),
         )
@@ -138,7 +262,18 @@ SINGLE = (
     *(
         f"os.path.{name}"
         for name in (
-            *("abspath", "basename", "commonpath", "dirname", "exists", "expanduser", "isabs", "isdir", "isfile", "join"),
+            *(
+                "abspath",
+                "basename",
+                "commonpath",
+                "dirname",
+                "exists",
+                "expanduser",
+                "isabs",
+                "isdir",
+                "isfile",
+                "join",
+            ),
             *("normpath", "realpath", "relpath", "sep", "split", "splitext"),
         )
     ),
@@ -229,6 +364,9 @@ DENIED_MODULES = (
 
 #: Of torch's functions on tensors, those that read files or hand out other objects.
 DENIED_TENSOR_FUNCTIONS = {"from_file", "import_ir_module", "frombuffer", "fork", "wait"}
+
+#: Operators of TorchScript that read or write files.
+DENIED_OPERATORS = {"save", "from_file"}
 
 #: Functions of medseg_ext that write where they are told to.
 DENIED_STARTS = ("write_", "draw_", "pack_", "make_piece")
@@ -353,18 +491,30 @@ def listed_names() -> dict[str, Any]:
         value: Any = importlib.import_module(name.split(".")[0])
         parts = name.split(".")
         for position, part in enumerate(parts[1:], start=2):
-            value = getattr(value, part) if hasattr(value, part) else importlib.import_module(".".join(parts[:position]))
+            value = (
+                getattr(value, part) if hasattr(value, part) else importlib.import_module(".".join(parts[:position]))
+            )
         full[name] = value
     full.update(_tensor_functions())
     full.update(_constants())
     return dict(sorted([*full.items(), *_bare(full)], key=lambda item: item[0]))
 
 
+def listed_operators() -> set[str]:
+    """Torch's operators, of which TorchScript is made, but those that read or write files."""
+    import torch
+
+    names = {schema.name for schema in torch._C._jit_get_all_schemas()}
+    operators = {name.removeprefix("aten::") for name in names if name.startswith("aten::")}
+    return {name for name in operators if not name.startswith("_test_")} - DENIED_OPERATORS
+
+
 def main() -> None:
-    """Write the file."""
+    """Write both files."""
     lines = [_line(name, value) for name, value in listed_names().items()]
-    write_atomically(Path(NAMES_FILE), "\n".join(lines) + "\n")
-    print(f"{NAMES_FILE}: {len(lines)} names")
+    for path, content in ((NAMES_FILE, lines), (OPERATORS_FILE, sorted(listed_operators()))):
+        write_atomically(Path(path), "\n".join(content) + "\n")
+        print(f"{path}: {len(content)} names")
 
 
 if __name__ == "__main__":

@@ -48,8 +48,40 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
 
 #: Python's own functions and types that expressions may use.
 BUILTINS = frozenset(
-    "abs all any bool complex dict divmod enumerate filter float frozenset int isinstance iter len list map max min next "
-    "pow print range reversed round set slice sorted str sum tuple zip".split()
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "complex",
+        "dict",
+        "divmod",
+        "enumerate",
+        "filter",
+        "float",
+        "frozenset",
+        "int",
+        "isinstance",
+        "iter",
+        "len",
+        "list",
+        "map",
+        "max",
+        "min",
+        "next",
+        "pow",
+        "print",
+        "range",
+        "reversed",
+        "round",
+        "set",
+        "slice",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "zip",
+    ]
 )
 
 #: Attributes and methods of values whose type is not known before the bundle runs. None of them reads, writes,
@@ -81,11 +113,26 @@ ATTRIBUTES = frozenset(
 
 #: Variables of the environment that expressions may read: those of launchers of several processes.
 ENVIRONMENT = frozenset(
-    "CUDA_VISIBLE_DEVICES LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT OMP_NUM_THREADS RANK WORLD_SIZE".split()
+    [
+        "CUDA_VISIBLE_DEVICES",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "OMP_NUM_THREADS",
+        "RANK",
+        "WORLD_SIZE",
+    ]
 )
 
 #: Switches that ``setattr`` may set, to True or False.
 SWITCHES = frozenset(
     f"torch.backends.{name}"
-    for name in ("cudnn.benchmark", "cudnn.deterministic", "cudnn.enabled", "cudnn.allow_tf32", "cuda.matmul.allow_tf32")
+    for name in (
+        "cudnn.benchmark",
+        "cudnn.deterministic",
+        "cudnn.enabled",
+        "cudnn.allow_tf32",
+        "cuda.matmul.allow_tf32",
+    )
 )
