@@ -24,7 +24,7 @@ def fault_of(path: str) -> str | None:
         return "a path that is too long"
     if not path.isprintable() or any(0xD800 <= ord(character) < 0xE000 for character in path):
         return "a path with control characters"
-    if path.startswith("/") or re.match(r"[A-Za-z]:", path) or path.startswith("\\"):
+    if path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path):
         return "an absolute path"
     for part in path.split("/"):
         if part == "..":

@@ -19,43 +19,17 @@ from medseg_ext.errors import InputError
 from medseg_ext.sharing.archive import BundleFiles, check_zip_structure
 from medseg_ext.sharing.findings import quoted
 from medseg_ext.sharing.paths import collisions, fault_of
+from medseg_ext.sharing.words import words
 
 PACKAGE = "medseg_ext"
 DISTRIBUTION = "medseg-ext"
 
 #: What an interpreter, an installer, a shell or a browser would run.
-SUFFIXES = frozenset(
-    [
-        ".bat",
-        ".cmd",
-        ".com",
-        ".dll",
-        ".dylib",
-        ".egg",
-        ".exe",
-        ".htm",
-        ".html",
-        ".ipynb",
-        ".jar",
-        ".js",
-        ".pl",
-        ".ps1",
-        ".pth",
-        ".py",
-        ".pyc",
-        ".pyd",
-        ".pyi",
-        ".pyo",
-        ".pyw",
-        ".pyx",
-        ".rb",
-        ".sh",
-        ".so",
-        ".svg",
-        ".tar",
-        ".toml",
-        ".whl",
-    ]
+SUFFIXES = words(
+    """
+    .bat .cmd .com .dll .dylib .egg .exe .htm .html .ipynb .jar .js .pl .ps1 .pth .py .pyc .pyd .pyi .pyo .pyw .pyx
+    .rb .sh .so .svg .tar .toml .whl
+    """
 )
 
 _ALLOWED = "code of a known release (--trust FILE names further ones by their SHA-256)"

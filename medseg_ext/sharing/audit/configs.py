@@ -12,8 +12,9 @@ Each value is looked at where it stands, whatever it may be merged with:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from medseg_ext.sharing.audit.documents import Node
 from medseg_ext.sharing.audit.expressions import ExpressionError, Scope, check_expression, import_of
@@ -106,7 +107,7 @@ class _ConfigAudit:
         if node.pairs is not None:
             keys = {_last(key): value for key, value in node.pairs}
             target = keys.get("_target_")
-            if target is not None and target.text in self.allowed.components:
+            if target is not None and target.text is not None and target.text in self.allowed.components:
                 for needed in self.allowed.components[target.text]:
                     if needed not in keys:
                         self._add(place, target.line, "argument", f"{target.text} without {needed}", f"{needed}: false")
@@ -158,23 +159,24 @@ class _ConfigAudit:
         def fits(literal: object) -> bool:
             return not isinstance(literal, str) or bool(pattern.fullmatch(literal))
 
-        if value.text is not None and value.text.startswith("$") and rule in {"reader", "writer"}:
-            # the value of a call is no text by which a class would be looked up
-            if re.fullmatch(r"\$[\w.]+\(.*\)", value.text, re.DOTALL) and self._is_component_call(value.text[1:]):
-                return
+        if rule in {"reader", "writer"} and self._makes_component(value.text or ""):
+            return  # no text by which a class would be looked up
         if not self._is_literal(value, fits):
             self._add(place, value.line, "argument", f"{key} {quoted(value.value)}", words)
 
-    def _is_component_call(self, text: str) -> bool:
-        name = text.split("(")[0].split(".")
-        full = {".".join([meaning, *name[1:]]) for meaning in self.scope.meanings(name[0])}
-        return bool(full) and all(
-            self.allowed.is_target(origin) and origin.rpartition(".")[2][:1].isupper() for origin in full
+    def _makes_component(self, text: str) -> bool:
+        """Whether a text is an expression that calls a class of the allow-list; its arguments are checked elsewhere."""
+        match = re.fullmatch(r"\$([\w.]+)\(.*\)", text, re.DOTALL)
+        if match is None:
+            return False
+        first, *rest = match.group(1).split(".")
+        origins = {".".join([meaning, *rest]) for meaning in self.scope.meanings(first)}
+        return bool(origins) and all(
+            self.allowed.is_target(name) and name.split(".")[-1][0].isupper() for name in origins
         )
 
-    def _is_literal(self, value: Node, fits: object) -> bool:
+    def _is_literal(self, value: Node, fits: Callable[[Any], bool]) -> bool:
         """Whether a value, or what it plainly refers to in every config of the bundle, fits and is no expression."""
-        assert callable(fits)
         nodes = [value]
         if value.text is not None and re.fullmatch(r"@\w+", value.text):
             nodes = list(self._named(value.text[1:]))
@@ -205,10 +207,11 @@ class _ConfigAudit:
                     "keys of letters, digits and _",
                 )
                 return
-            text = _absolute(text, place.id)
-            if text is None:
+            absolute = _absolute(text, place.id)
+            if absolute is None:
                 self._add(place, node.line, "reference", f"a relative id, {quoted(node.text)}", "one inside the config")
                 return
+            text = absolute
         if text.startswith("%"):
             self._check_macro(place, node, text[1:])
         elif text.startswith("$"):

@@ -144,7 +144,7 @@ class _Json:
         return node
 
     def _items(self, level: int) -> list[Node]:
-        items = []
+        items: list[Node] = []
         self.at += 1
         if self._skip() == "]":
             self.at += 1

@@ -1,8 +1,8 @@
 """Check ``$`` expressions, without evaluating them: a subset of Python over names of the allow-list.
 
 MONAI hands the text behind ``$`` to ``eval`` (or imports what an import statement names) after it has replaced each
-reference, ``@id``, by an expression of its own. The replacement is one of text and reaches into quotes, so it is repeated
-here to the letter and the result is what is parsed.
+reference, ``@id``, by an expression of its own. The replacement is one of text and reaches into quotes, so it is
+repeated here to the letter and the result is what is parsed.
 
 What is allowed: arithmetic, comparisons, literals, comprehensions, ``lambda``, f-strings; calls; names of the
 allow-list, in full or through the config's ``imports``; a few of Python's functions; references; and of a value whose
@@ -140,8 +140,12 @@ def _bound_names(tree: ast.AST, scope: Scope) -> frozenset[str]:
     for node in ast.walk(tree):
         if not isinstance(node, _NODES):
             raise ExpressionError(f"{type(node).__name__} in an expression")
-        name = node.arg if isinstance(node, ast.arg) else node.id if isinstance(node, ast.Name) else ""
-        if name and (isinstance(node, ast.arg) or isinstance(node.ctx, ast.Store)):  # type: ignore[attr-defined]
+        name = ""
+        if isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.id
+        if name:
             if name.startswith("_") and name != "_":
                 raise ExpressionError(f"the name {quoted(name)}")
             if scope.meanings(name) or hasattr(builtins, name):
@@ -269,7 +273,7 @@ class _Checker:
         if len(node.args) == 3 and not node.keywords:
             target, name, value = node.args
             if isinstance(name, ast.Constant) and isinstance(value, ast.Constant) and isinstance(value.value, bool):
-                switches = {f"{meaning}.{name.value}" for meaning in self._means(target)}
+                switches = {f"{meaning}.{name.value!s}" for meaning in self._means(target)}
                 if switches and switches <= SWITCHES:
                     return
         raise ExpressionError(quoted(ast.unparse(node)))

@@ -1,4 +1,4 @@
-"""Write ``names.txt`` anew, the exact public names that a bundle's configs may use, and ``operators.txt``, TorchScript's.
+"""Write ``names.txt`` anew, the exact public names that configs may use, and ``operators.txt``, those of TorchScript.
 
     python -m medseg_ext.sharing.audit.listing
 
@@ -9,8 +9,9 @@ difference is what a reviewer reads after an update of MONAI, torch or ignite.
 
 A line is a full name (``monai.transforms.LoadImaged``), or a bare one, which MONAI looks for in all its modules and
 which is allowed when every module that has it is. A ``~`` in front marks what may be a component (``_target_``) but no
-value in an expression: one of its arguments is restricted (:data:`~medseg_ext.sharing.audit.rules.RESTRICTED`), and in an
-expression arguments may come by position. Behind it stand arguments that have to be given, for their defaults fetch.
+value in an expression: one of its arguments is restricted (:data:`~medseg_ext.sharing.audit.rules.RESTRICTED`), and
+in an expression arguments may come by position. Behind it stand arguments that have to be given, for their defaults
+fetch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from medseg_ext.files import write_atomically
 from medseg_ext.sharing.audit.names import NAMES_FILE
 from medseg_ext.sharing.audit.rules import RESTRICTED
 from medseg_ext.sharing.audit.torchscript import OPERATORS_FILE
+from medseg_ext.sharing.words import words
 
 #: Packages and modules whose own public names are listed, with all that lies below them.
 MODULES = (
@@ -73,216 +75,75 @@ MODULES = (
 #: Packages that show names of those above under a shorter path.
 FACADES = ("torch.nn", "monai.networks")
 
-#: Names of which no module of their own is allowed as a whole.
-SINGLE = (
-    *(f"monai.networks.utils.{name}" for name in ("one_hot", "predict_segmentation", "eval_mode", "train_mode")),
-    *(f"monai.networks.{name}" for name in ("one_hot", "predict_segmentation", "eval_mode", "train_mode")),
-    *(
-        f"monai.utils.{name}"
-        for name in (
-            *(
-                "ensure_tuple",
-                "ensure_tuple_rep",
-                "ensure_tuple_size",
-                "first",
-                "fall_back_tuple",
-                "issequenceiterable",
-            ),
-            *("set_determinism", "get_seed", "progress_bar", "convert_to_numpy", "convert_to_tensor", "MAX_SEED"),
-        )
+#: Names of which no module of their own is allowed as a whole, by what they lie in.
+SINGLE = {
+    "monai": words("__version__"),
+    "monai.networks": words("one_hot predict_segmentation eval_mode train_mode"),
+    "monai.networks.utils": words("one_hot predict_segmentation eval_mode train_mode"),
+    "monai.utils": words(
+        """
+        ensure_tuple ensure_tuple_rep ensure_tuple_size first fall_back_tuple issequenceiterable set_determinism
+        get_seed progress_bar convert_to_numpy convert_to_tensor MAX_SEED misc.set_determinism misc.ensure_tuple
+        """
     ),
-    "monai.utils.misc.set_determinism",
-    "monai.utils.misc.ensure_tuple",
-    "monai.__version__",
-    "torch.__version__",
-    "torch.nn.Parameter",
-    "torch.nn.parallel.DistributedDataParallel",
-    *(
-        f"torch.utils.data.{name}"
-        for name in (
-            *("BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset"),
-            *("RandomSampler", "Sampler", "SequentialSampler", "Subset", "SubsetRandomSampler", "TensorDataset"),
-            *("WeightedRandomSampler", "default_collate", "random_split", "get_worker_info"),
-            *("DistributedSampler", "distributed.DistributedSampler"),
-        )
+    "torch": words(
+        """
+        Generator Size Tensor as_tensor tensor device dtype is_tensor inf nan pi manual_seed seed initial_seed
+        no_grad enable_grad inference_mode set_grad_enabled set_float32_matmul_precision set_num_threads
+        get_num_threads channels_last channels_last_3d contiguous_format preserve_format strided finfo iinfo
+        autocast typename __version__
+        """
     ),
-    *(f"torch.cuda.{name}" for name in ("is_available", "device_count", "current_device", "set_device", "empty_cache")),
-    *(f"torch.cuda.{name}" for name in ("manual_seed", "manual_seed_all", "get_device_name", "synchronize")),
-    *(f"torch.cuda.amp.{name}" for name in ("autocast", "GradScaler")),
-    *(f"torch.amp.{name}" for name in ("autocast", "GradScaler")),
-    "torch.backends.mps.is_available",
-    *(
-        f"torch.distributed.{name}"
-        for name in (
-            *("is_available", "is_initialized", "is_nccl_available", "get_rank", "get_world_size"),
-            *("init_process_group", "destroy_process_group", "barrier"),
-        )
+    "torch.nn": words("Parameter parallel.DistributedDataParallel"),
+    "torch.utils.data": words(
+        """
+        BatchSampler ChainDataset ConcatDataset DataLoader Dataset IterableDataset RandomSampler Sampler
+        SequentialSampler Subset SubsetRandomSampler TensorDataset WeightedRandomSampler default_collate
+        random_split get_worker_info DistributedSampler distributed.DistributedSampler
+        """
     ),
-    *(
-        f"torch.{name}"
-        for name in (
-            *("Generator", "Size", "Tensor", "as_tensor", "tensor", "device", "dtype", "is_tensor", "inf", "nan", "pi"),
-            *("manual_seed", "seed", "initial_seed", "no_grad", "enable_grad", "inference_mode", "set_grad_enabled"),
-            *(
-                "set_float32_matmul_precision",
-                "set_num_threads",
-                "get_num_threads",
-                "channels_last",
-                "contiguous_format",
-            ),
-            *("channels_last_3d", "strided", "preserve_format", "finfo", "iinfo", "autocast", "typename"),
-        )
+    "torch.cuda": words(
+        """
+        is_available device_count current_device set_device empty_cache manual_seed manual_seed_all get_device_name
+        synchronize amp.autocast amp.GradScaler
+        """
     ),
-    *(
-        f"numpy.{name}"
-        for name in (
-            *(
-                "abs",
-                "absolute",
-                "add",
-                "all",
-                "allclose",
-                "amax",
-                "amin",
-                "any",
-                "arange",
-                "argmax",
-                "argmin",
-                "argsort",
-            ),
-            *(
-                "around",
-                "array",
-                "asarray",
-                "array_equal",
-                "array_split",
-                "bincount",
-                "bool_",
-                "broadcast_to",
-                "ceil",
-                "clip",
-            ),
-            *(
-                "column_stack",
-                "concatenate",
-                "copy",
-                "cos",
-                "count_nonzero",
-                "cumsum",
-                "deg2rad",
-                "diag",
-                "diff",
-                "divide",
-            ),
-            *(
-                "dot",
-                "dtype",
-                "empty",
-                "exp",
-                "expand_dims",
-                "eye",
-                "flip",
-                "float16",
-                "float32",
-                "float64",
-                "floor",
-                "full",
-            ),
-            *(
-                "hstack",
-                "identity",
-                "inf",
-                "int16",
-                "int32",
-                "int64",
-                "int8",
-                "isfinite",
-                "isin",
-                "isnan",
-                "linspace",
-                "log",
-            ),
-            *(
-                "log10",
-                "log2",
-                "logical_and",
-                "logical_not",
-                "logical_or",
-                "logspace",
-                "max",
-                "maximum",
-                "mean",
-                "median",
-            ),
-            *(
-                "min",
-                "minimum",
-                "moveaxis",
-                "multiply",
-                "nan",
-                "ndarray",
-                "newaxis",
-                "ones",
-                "ones_like",
-                "percentile",
-                "pi",
-            ),
-            *(
-                "power",
-                "prod",
-                "quantile",
-                "ravel",
-                "repeat",
-                "reshape",
-                "roll",
-                "round",
-                "sign",
-                "sin",
-                "split",
-                "sqrt",
-            ),
-            *(
-                "squeeze",
-                "stack",
-                "std",
-                "subtract",
-                "sum",
-                "swapaxes",
-                "take",
-                "tan",
-                "tanh",
-                "tile",
-                "transpose",
-                "triu",
-            ),
-            *("uint16", "uint32", "uint64", "uint8", "unique", "var", "vstack", "where", "zeros", "zeros_like"),
-            *("random.seed", "random.RandomState", "random.default_rng", "linalg.norm", "linalg.inv"),
-        )
+    "torch.amp": words("autocast GradScaler"),
+    "torch.backends": words("mps.is_available"),
+    "torch.distributed": words(
+        """
+        is_available is_initialized is_nccl_available get_rank get_world_size init_process_group
+        destroy_process_group barrier
+        """
     ),
-    *(
-        f"os.path.{name}"
-        for name in (
-            *(
-                "abspath",
-                "basename",
-                "commonpath",
-                "dirname",
-                "exists",
-                "expanduser",
-                "isabs",
-                "isdir",
-                "isfile",
-                "join",
-            ),
-            *("normpath", "realpath", "relpath", "sep", "split", "splitext"),
-        )
+    "numpy": words(
+        """
+        abs absolute add all allclose amax amin any arange argmax argmin argsort around array asarray array_equal
+        array_split bincount bool_ broadcast_to ceil clip column_stack concatenate copy cos count_nonzero cumsum
+        deg2rad diag diff divide dot dtype empty exp expand_dims eye flip float16 float32 float64 floor full hstack
+        identity inf int16 int32 int64 int8 isfinite isin isnan linspace log log10 log2 logical_and logical_not
+        logical_or logspace max maximum mean median min minimum moveaxis multiply nan ndarray newaxis ones ones_like
+        percentile pi power prod quantile ravel repeat reshape roll round sign sin split sqrt squeeze stack std
+        subtract sum swapaxes take tan tanh tile transpose triu uint16 uint32 uint64 uint8 unique var vstack where
+        zeros zeros_like random.seed random.RandomState random.default_rng linalg.norm linalg.inv
+        """
     ),
-    *("os.cpu_count", "os.getcwd", "os.listdir", "os.makedirs", "os.sep", "glob.glob"),
-    *(f"math.{name}" for name in ("ceil", "cos", "exp", "floor", "inf", "log", "log10", "log2", "pi", "sin", "sqrt")),
-    *("datetime.datetime", "datetime.date", "datetime.timedelta", "time.strftime", "time.time", "copy.deepcopy"),
-    *("collections.OrderedDict", "itertools.chain", "itertools.product", "itertools.repeat", "itertools.islice"),
-    *("logging.DEBUG", "logging.INFO", "logging.WARNING", "logging.ERROR"),
-)
+    "os": words("cpu_count getcwd listdir makedirs sep"),
+    "os.path": words(
+        """
+        abspath basename commonpath dirname exists expanduser isabs isdir isfile join normpath realpath relpath sep
+        split splitext
+        """
+    ),
+    "glob": words("glob"),
+    "math": words("ceil cos exp floor inf log log10 log2 pi sin sqrt"),
+    "datetime": words("datetime date timedelta"),
+    "time": words("strftime time"),
+    "copy": words("deepcopy"),
+    "collections": words("OrderedDict"),
+    "itertools": words("chain product repeat islice"),
+    "logging": words("DEBUG INFO WARNING ERROR"),
+}
 
 #: What executes, fetches, unpickles or talks to the network by what it is given, by where it is defined.
 DENIED = {
@@ -487,7 +348,7 @@ def listed_names() -> dict[str, Any]:
             full.update(_names_of(module))
     for name in FACADES:
         full.update(_names_of(importlib.import_module(name)))
-    for name in SINGLE:
+    for name in (f"{parent}.{name}" for parent, names in SINGLE.items() for name in names):
         value: Any = importlib.import_module(name.split(".")[0])
         parts = name.split(".")
         for position, part in enumerate(parts[1:], start=2):

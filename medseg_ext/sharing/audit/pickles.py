@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickletools
 import re
 
+from medseg_ext.sharing.words import words
+
 _MOST_OPCODES = 5_000_000
 
 #: What torch's own saving of tensors in containers needs; each of these builds data and nothing else.
@@ -13,37 +15,19 @@ TENSOR_NAMES = frozenset(
     | {"torch._utils _rebuild_tensor_v2", "torch.serialization _get_layout", "torch.storage UntypedStorage"}
     | {
         f"torch {kind}Storage"
-        for kind in [
-            "Float",
-            "Double",
-            "Half",
-            "BFloat16",
-            "Long",
-            "Int",
-            "Short",
-            "Char",
-            "Byte",
-            "Bool",
-            "ComplexFloat",
-            "ComplexDouble",
-        ]
+        for kind in words(
+            """
+            Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble
+            """
+        )
     }
     | {
         f"torch {name}"
-        for name in [
-            "float32",
-            "float64",
-            "float16",
-            "bfloat16",
-            "int64",
-            "int32",
-            "int16",
-            "int8",
-            "uint8",
-            "bool",
-            "complex64",
-            "complex128",
-        ]
+        for name in words(
+            """
+            float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128
+            """
+        )
     }
 )
 

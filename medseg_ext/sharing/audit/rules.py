@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from medseg_ext.sharing.words import words
+
 #: Arguments by which MONAI looks up a class in text, unpickles, fetches or writes. They are held to these values
 #: wherever they occur, for a second config merged over the first may add them to any component.
 RESTRICTED: dict[str, str] = {
@@ -47,82 +49,71 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
 }
 
 #: Python's own functions and types that expressions may use.
-BUILTINS = frozenset(
-    [
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "complex",
-        "dict",
-        "divmod",
-        "enumerate",
-        "filter",
-        "float",
-        "frozenset",
-        "int",
-        "isinstance",
-        "iter",
-        "len",
-        "list",
-        "map",
-        "max",
-        "min",
-        "next",
-        "pow",
-        "print",
-        "range",
-        "reversed",
-        "round",
-        "set",
-        "slice",
-        "sorted",
-        "str",
-        "sum",
-        "tuple",
-        "zip",
-    ]
+BUILTINS = words(
+    """
+    abs all any bool complex dict divmod enumerate filter float frozenset int isinstance iter len list map max min
+    next pow print range reversed round set slice sorted str sum tuple zip
+    """
 )
 
 #: Attributes and methods of values whose type is not known before the bundle runs. None of them reads, writes,
-#: executes or leads from an object to its module, its class or its frame. ``replace`` is why no ``pathlib.Path`` is among
-#: the names: of a path it moves a file.
-ATTRIBUTES = frozenset(
+#: executes or leads from an object to its module, its class or its frame. ``replace`` is why no ``pathlib.Path`` is
+#: among the names: of a path it moves a file.
+ATTRIBUTES = (
     # texts, lists, mappings
-    "append capitalize copy count difference endswith extend find get index insert intersection isdigit items join keys "
-    "lower lstrip partition pop remove replace reverse rfind rpartition rsplit rstrip setdefault sort split splitlines "
-    "startswith strip title union update upper values zfill "
+    words(
+        """
+        append capitalize copy count difference endswith extend find get index insert intersection isdigit items
+        join keys lower lstrip partition pop remove replace reverse rfind rpartition rsplit rstrip setdefault sort
+        split splitlines startswith strip title union update upper values zfill
+        """
+    )
     # arrays and tensors
-    "T abs all any argmax argmin argsort astype bool byte ceil clamp clip clone contiguous cpu cuda detach device dim "
-    "double dtype eq exp expand expand_as flatten flip float floor ge gt half int is_cuda item le log logical_and "
-    "logical_not long lt max mean median min mul mode moveaxis movedim ndim ne nonzero norm numel numpy permute pow prod "
-    "repeat requires_grad requires_grad_ reshape round shape sigmoid sign size softmax sqrt squeeze std sub sum tanh to "
-    "tolist transpose type unsqueeze var view where "
+    | words(
+        """
+        T abs all any argmax argmin argsort astype bool byte ceil clamp clip clone contiguous cpu cuda detach device
+        dim double dtype eq exp expand expand_as flatten flip float floor ge gt half int is_cuda item le log
+        logical_and logical_not long lt max mean median min mul mode moveaxis movedim ndim ne nonzero norm numel
+        numpy permute pow prod repeat requires_grad requires_grad_ reshape round shape sigmoid sign size softmax
+        sqrt squeeze std sub sum tanh to tolist transpose type unsqueeze var view where
+        """
+    )
     # networks, optimisers, schedulers
-    "add_param_group children encoder decoder eval forward get_last_lr load_state_dict modules module named_children "
-    "named_modules named_parameters param_groups parameters state_dict step train zero_grad last_epoch base_lrs "
+    | words(
+        """
+        add_param_group children encoder decoder eval forward get_last_lr load_state_dict modules module
+        named_children named_modules named_parameters param_groups parameters state_dict step train zero_grad
+        last_epoch base_lrs
+        """
+    )
     # engines, handlers, metrics, data
-    "add_event_handler aggregate attach batch batch_size best_metric best_metric_epoch collate_fn data dataset "
-    "ema_model epoch epoch_length evaluator get_buffer iteration key_metric_name logger max_epochs metric metrics network "
-    "optimizer output reset run sampler scheduler set_epoch state transform transforms add_noise set_timesteps timesteps "
+    | words(
+        """
+        add_event_handler aggregate attach batch batch_size best_metric best_metric_epoch collate_fn data dataset
+        ema_model epoch epoch_length evaluator get_buffer iteration key_metric_name logger max_epochs metric metrics
+        network optimizer output reset run sampler scheduler set_epoch state transform transforms add_noise
+        set_timesteps timesteps
+        """
+    )
     # patients of medseg_ext
-    "failures names studies test validation "
+    | words(
+        """
+        failures names studies test validation
+        """
+    )
     # dates
-    "date isoformat now strftime today total_seconds year month day".split()
+    | words(
+        """
+        date isoformat now strftime today total_seconds year month day
+        """
+    )
 )
 
 #: Variables of the environment that expressions may read: those of launchers of several processes.
-ENVIRONMENT = frozenset(
-    [
-        "CUDA_VISIBLE_DEVICES",
-        "LOCAL_RANK",
-        "LOCAL_WORLD_SIZE",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "OMP_NUM_THREADS",
-        "RANK",
-        "WORLD_SIZE",
-    ]
+ENVIRONMENT = words(
+    """
+    CUDA_VISIBLE_DEVICES LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT OMP_NUM_THREADS RANK WORLD_SIZE
+    """
 )
 
 #: Switches that ``setattr`` may set, to True or False.

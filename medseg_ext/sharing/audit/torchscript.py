@@ -9,38 +9,17 @@ from pathlib import Path
 from medseg_ext.sharing.audit.pickles import TENSOR_NAMES, pickle_faults
 from medseg_ext.sharing.audit.weights import torch_archive
 from medseg_ext.sharing.findings import quoted
+from medseg_ext.sharing.words import words
 
 OPERATORS_FILE = Path(__file__).with_name("operators.txt")
 
 _ALLOWED = "a network of torch's own operators, as torch.jit.save writes it"
-_PRIMITIVES = frozenset(
-    [
-        "NumToTensor",
-        "RaiseException",
-        "TupleIndex",
-        "TupleUnpack",
-        "abs",
-        "data",
-        "device",
-        "dtype",
-        "index",
-        "is_cpu",
-        "is_cuda",
-        "is_meta",
-        "is_mps",
-        "layout",
-        "max",
-        "min",
-        "rangelist",
-        "requires_grad",
-        "tolist",
-        "type",
-        "unchecked_unwrap_optional",
-        "IfThenElse",
-        "Uninitialized",
-        "itemsize",
-        "nbytes",
-    ]
+_PRIMITIVES = words(
+    """
+    NumToTensor RaiseException TupleIndex TupleUnpack abs data device dtype index is_cpu is_cuda is_meta is_mps
+    layout max min rangelist requires_grad tolist type unchecked_unwrap_optional IfThenElse Uninitialized itemsize
+    nbytes
+    """
 )
 _NAMES = TENSOR_NAMES | {
     f"torch.jit._pickle {name}"
@@ -61,7 +40,7 @@ def check_torchscript(content: bytes) -> tuple[list[tuple[str, str]], dict[str, 
     """Check an archive that ``torch.jit.save`` wrote.
 
     Returns:
-        Pairs of what was found and what is allowed; and the JSON files that MONAI stores in the archive, by their names.
+        Pairs of what was found and what is allowed; and the JSON files that MONAI stores in the archive, by name.
     """
     if content[:2] != b"PK":
         return [("no archive", _ALLOWED)], {}

@@ -38,13 +38,8 @@ def torch_archive(content: bytes) -> tuple[dict[str, bytes], list[str]]:
         roots.add(root)
         if path in files:
             faults.append(f"the name {quoted(path)} twice")
-        if entry.compress_type != zipfile.ZIP_STORED and entry.filename.split("/")[-1] not in {
-            "constants.pkl",
-            "data.pkl",
-        }:
-            # torch deflates only what is small
-            if not entry.filename.endswith((".py", ".debug_pkl")) and "/extra/" not in entry.filename:
-                faults.append(f"{quoted(path)}, compressed")
+        if entry.compress_type != zipfile.ZIP_STORED and not _may_be_deflated(entry.filename):
+            faults.append(f"{quoted(path)}, compressed")
         if faults:
             return {}, faults
         try:
@@ -55,6 +50,11 @@ def torch_archive(content: bytes) -> tuple[dict[str, bytes], list[str]]:
         faults.append(f"{len(roots)} folders at the top")
     faults += [f"two names that are one, {quoted(one)} and {quoted(two)}" for one, two in collisions(files)]
     return files, faults
+
+
+def _may_be_deflated(path: str) -> bool:
+    """Whether torch itself deflates such a file; it stores tensors."""
+    return path.endswith((".py", ".pkl", ".debug_pkl")) or "/extra/" in path
 
 
 def check_torch_weights(content: bytes) -> list[tuple[str, str]]:
@@ -144,16 +144,19 @@ def check_onnx(content: bytes) -> list[tuple[str, str]]:
     found = []
     if not model.graph.node:
         found.append(("an ONNX model without operators", "an ONNX model"))
-    for domain in sorted({opset.domain for opset in model.opset_import} - {"", "ai.onnx"}):
-        if domain not in {function.domain for function in model.functions}:
-            found.append((f"operators of {quoted(domain)}", "those of ONNX"))
-    for tensor in _tensors(model):
-        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            found.append((f"data of {quoted(tensor.name)} in another file", "all data in the file"))
     domains = {"", "ai.onnx", *(function.domain for function in model.functions)}
-    for graph_node in _nodes(model):
-        if graph_node.domain not in domains:
-            found.append((f"the operator {quoted(graph_node.op_type)} of {quoted(graph_node.domain)}", "those of ONNX"))
+    foreign = sorted({opset.domain for opset in model.opset_import} - domains)
+    found += [(f"operators of {quoted(domain)}", "those of ONNX") for domain in foreign]
+    found += [
+        (f"data of {quoted(tensor.name)} in another file", "all data in the file")
+        for tensor in _tensors(model)
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
+    found += [
+        (f"the operator {quoted(node.op_type)} of {quoted(node.domain)}", "those of ONNX")
+        for node in _nodes(model)
+        if node.domain not in domains
+    ]
     return list(dict.fromkeys(found))
 
 
