@@ -70,7 +70,12 @@ def _export(bundle: Path, verb: str, arguments: dict[str, Any], name: str) -> by
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", _PROGRAM, verb, json.dumps({**arguments, "filepath": str(target)})],
             cwd=bundle,
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(search), "CUDA_VISIBLE_DEVICES": ""},
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": "0",
+                "PYTHONPATH": os.pathsep.join(search),
+                "CUDA_VISIBLE_DEVICES": "",
+            },
             capture_output=True,
             text=True,
             check=False,

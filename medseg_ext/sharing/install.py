@@ -23,7 +23,9 @@ class RefusedError(InputError):
 
     def __init__(self, path: Path, verdict: Verdict) -> None:
         self.verdict = verdict
-        super().__init__(path, f"{len(verdict.findings)} findings, first {verdict.findings[0]}", "a bundle that passes the audit")
+        super().__init__(
+            path, f"{len(verdict.findings)} findings, first {verdict.findings[0]}", "a bundle that passes the audit"
+        )
 
     def __reduce__(self) -> tuple[type[RefusedError], tuple[Path, Verdict]]:  # type: ignore[override]
         return type(self), (self.path, self.verdict)
@@ -55,7 +57,9 @@ def install_bundle(path: Path, dest: Path, key: Path | None = None, rules: Rules
     if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
         raise InputError(dest, "something that is already there", "an empty folder or a new one")
     if key is None and signature_of(path).exists():
-        raise InputError(signature_of(path), "a signature that nobody verifies", "--key with the public key of who signed")
+        raise InputError(
+            signature_of(path), "a signature that nobody verifies", "--key with the public key of who signed"
+        )
     parent = dest.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +80,9 @@ def _unpack(path: Path, copy: Path, dest: Path, key: Path | None, rules: Rules |
         try:
             verify(copy, key)
         except InputError as error:
-            named = path if error.path == copy else signature_of(path) if error.path == signature_of(copy) else error.path
+            named = (
+                path if error.path == copy else signature_of(path) if error.path == signature_of(copy) else error.path
+            )
             raise InputError(named, error.found, error.allowed) from error
     verdict = audit_bundle(copy, rules)
     if not verdict.passed:

@@ -131,5 +131,3 @@ def _last_commit(path: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-

@@ -53,7 +53,9 @@ def sign(path: Path, key: Path, password: str | None = None) -> Path:
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=key, password=password)
     except Exception as error:  # cryptography raises several classes for keys it cannot read
-        raise InputError(key, f"no key to sign with ({quoted(error)})", "a private key in PEM, P-256, P-384 or P-521") from error
+        raise InputError(
+            key, f"no key to sign with ({quoted(error)})", "a private key in PEM, P-256, P-384 or P-521"
+        ) from error
     try:
         with write_beside(target) as part:
             config.sign(path, part)
@@ -88,7 +90,9 @@ def verify(path: Path, key: Path) -> None:
             config.set_hashing_config(_hashing(path)).verify(path, signature)
     except Exception as error:
         reason = quoted(error) or type(error).__name__
-        raise InputError(path, f"a signature that does not hold ({reason})", f"what the owner of {key} signed") from error
+        raise InputError(
+            path, f"a signature that does not hold ({reason})", f"what the owner of {key} signed"
+        ) from error
 
 
 def _hashing(path: Path) -> Any:

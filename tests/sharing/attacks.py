@@ -25,7 +25,7 @@ COMMAND = f"touch {MARK}"
 NAME = "victim"
 
 Files = dict[str, bytes]
-ATTACKS: dict[str, "Attack"] = {}
+ATTACKS: dict[str, Attack] = {}
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,9 @@ with_config("target_exec", "target", evil={"_target_": "builtins.exec", "source"
 with_config("target_eval_bare", "target", evil={"_target_": "eval"})
 with_config("target_partial", "target", evil={"_target_": "functools.partial", "func": "$print"})
 with_config("target_optional_import", "target", evil={"_target_": "monai.utils.optional_import", "module": "os"})
-with_config("target_pickle", "target", evil={"_target_": "monai.data.pickle_operations", "data": {}, "is_encode": False})
+with_config(
+    "target_pickle", "target", evil={"_target_": "monai.data.pickle_operations", "data": {}, "is_encode": False}
+)
 with_config("target_torchvision_by_text", "target", evil={"_target_": "TorchVisiond", "name": "Lambda", "keys": "x"})
 with_config("target_perceptual_loss", "target", evil={"_target_": "monai.losses.PerceptualLoss", "spatial_dims": 2})
 with_config("target_cpp_extension", "target", evil={"_target_": "torch.utils.cpp_extension.load", "name": "x"})
@@ -161,13 +163,13 @@ with_config("target_by_macro", "target", name_of="os.system", evil={"_target_": 
 with_config("target_by_expression", "target", evil={"_target_": "$'os.sys' + 'tem'", "command": COMMAND})
 with_config("target_by_path", "target", **{"network_def::_target_": "os.system", "network_def::command": COMMAND})
 with_config("target_by_old_path", "target", **{"network_def#_target_": "os.system"})
-with_config(
-    "target_nested_in_list", "target", evil={"_target_": "Compose", "transforms": [[{"_target_": "os.abort"}]]}
-)
+with_config("target_nested_in_list", "target", evil={"_target_": "Compose", "transforms": [[{"_target_": "os.abort"}]]})
 with_config("target_is_a_number", "target", evil={"_target_": 1})
 with_config("target_disabled", "target", evil={"_target_": "os.abort", "_disabled_": "@unknown"})
 with_files(
-    "target_in_metadata", "target", **{"configs/metadata.json": '{"evil": {"_target_": "os.abort"}, "version": "0.1.0"}'}
+    "target_in_metadata",
+    "target",
+    **{"configs/metadata.json": '{"evil": {"_target_": "os.abort"}, "version": "0.1.0"}'},
 )
 with_files("target_in_list_config", "target", **{"configs/train.json": '[{"_target_": "os.abort"}]'})
 with_files("target_in_yaml", "target", **{"configs/train.yaml": "evil:\n  _target_: os.abort\n"})
@@ -178,11 +180,15 @@ with_files("target_escaped", "target", **{"configs/train.json": '{"evil": {"\\u0
 # components that look up what they are told in text
 
 with_config(
-    "reader_by_text", "argument", evil={"_target_": "LoadImaged", "keys": "x", "reader": "os.system", "command": COMMAND}
+    "reader_by_text",
+    "argument",
+    evil={"_target_": "LoadImaged", "keys": "x", "reader": "os.system", "command": COMMAND},
 )
 with_config("writer_by_text", "argument", evil={"_target_": "SaveImaged", "keys": "x", "writer": "os.system"})
 with_config("merger_by_text", "argument", evil={"_target_": "PatchInferer", "merger_cls": "os.system"})
-with_config("reader_by_reference", "argument", name_of="os.system", evil={"_target_": "LoadImage", "reader": "@name_of"})
+with_config(
+    "reader_by_reference", "argument", name_of="os.system", evil={"_target_": "LoadImage", "reader": "@name_of"}
+)
 with_config("reader_by_expression", "argument", evil={"_target_": "LoadImage", "reader": "$'os.' + 'system'"})
 with_config("reader_by_path", "argument", **{"preprocessing::transforms::0::reader": "os.system"})
 with_files("reader_in_overlay", "argument", **{"configs/overlay.yaml": "+evil:\n  reader: os.system\n"})
@@ -196,7 +202,9 @@ with_config(
     "partial_of_reader", "argument", evil={"_target_": "LoadImage", "_mode_": "callable"}, run="$@evil('os.system')"
 )
 with_config("merged_target", "target", **{"+network_def": {"_target_": "LoadImaged"}})
-with_config("log_into_profile", "argument", evil={"_target_": "LogfileHandler", "output_dir": "/", "filename": ".bashrc"})
+with_config(
+    "log_into_profile", "argument", evil={"_target_": "LogfileHandler", "output_dir": "/", "filename": ".bashrc"}
+)
 with_config("other_logging_file", "argument", logging_file="docs/README.md")
 with_config("tracking_elsewhere", "argument", tracking_uri="https://localhost/collect")
 
@@ -253,7 +261,9 @@ with_expression("imported_as_len", "len('x')", "$from os import makedirs as len"
 with_expression("second_import", "1", f"$import os; os.system('{COMMAND}')")
 with_config("expression_in_key_of_list", "expression", evil=[{"x": ["$__import__('os')"]}])
 with_config("required", "expression", evil={"_target_": "Compose", "_requires_": ["$__import__('os').abort()"]})
-with_config("disabled_expression", "expression", evil={"_target_": "Compose", "_disabled_": "$__import__('os').abort()"})
+with_config(
+    "disabled_expression", "expression", evil={"_target_": "Compose", "_disabled_": "$__import__('os').abort()"}
+)
 with_config("described_expression", "expression", evil={"_desc_": "$__import__('os').abort()"})
 with_config("initialize", "expression", initialize=[f"$os.system('{COMMAND}')"])
 with_config("reference_to_module", "expression", evil=f"$@imports::0.system('{COMMAND}')")
@@ -290,7 +300,9 @@ with_files("yaml_two_documents", "config", **{"configs/train.yaml": "a: 1\n---\n
 with_files("yaml_too_deep", "config", **{"configs/train.yaml": "[" * 5000 + "]" * 5000})
 with_files("yaml_merge", "config", **{"configs/train.yaml": "a: &a {_target_: UNet}\nb:\n  <<: *a\n"})
 with_files("config_too_large", "config", **{"configs/train.json": b'{"a": "' + b"x" * (9 * 2**20) + b'"}'})
-with_files("large_files", "fetch", **{"large_files.yml": "large_files:\n- path: models/a.pt\n  url: http://localhost/\n"})
+with_files(
+    "large_files", "fetch", **{"large_files.yml": "large_files:\n- path: models/a.pt\n  url: http://localhost/\n"}
+)
 
 # logging
 
@@ -303,14 +315,20 @@ with_files(
 with_files(
     "logging_socket",
     "logging",
-    **{"configs/logging.conf": LOGGING.replace("StreamHandler", "handlers.SocketHandler").replace("sys.stderr,", "'x',1")},
+    **{
+        "configs/logging.conf": LOGGING.replace("StreamHandler", "handlers.SocketHandler").replace(
+            "sys.stderr,", "'x',1"
+        )
+    },
 )
 with_files(
     "logging_file",
     "logging",
     **{"configs/logging.conf": LOGGING.replace("StreamHandler", "FileHandler").replace("sys.stderr,", "'.bashrc',")},
 )
-with_files("logging_kwargs", "logging", **{"configs/logging.conf": LOGGING + "[handler_x]\nkwargs={'stream': print('x')}\n"})
+with_files(
+    "logging_kwargs", "logging", **{"configs/logging.conf": LOGGING + "[handler_x]\nkwargs={'stream': print('x')}\n"}
+)
 with_files(
     "logging_interpolation",
     "logging",
@@ -328,7 +346,7 @@ with_files("path_file", "code", **{"evil.pth": f"import os; os.system('{COMMAND}
 with_files("compiled", "code", **{"configs/x.pyc": b"\0\0\0\0"})
 with_files("shared_library", "code", **{"models/x.so": b"\x7fELF"})
 with_files("shell_script", "code", **{"docs/install.sh": f"{COMMAND}\n"})
-with_files("script_without_suffix", "code", **{"LICENSE": f"#!/bin/sh\n{COMMAND}\n"})
+with_files("script_without_suffix", "code", LICENSE=f"#!/bin/sh\n{COMMAND}\n")
 with_files("notebook", "code", **{"docs/tour.ipynb": "{}"})
 with_files("page_with_script", "code", **{"docs/card.html": "<script>fetch('/')</script>"})
 with_files("vendored_package", "code", **{"medseg_ext/__init__.py": "import os\n"})
@@ -383,7 +401,11 @@ def archive(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) ->
 with_files("pickle_as_weights", "weights", **{"models/model.pt": pickle.dumps(Evil(), protocol=2)})
 with_files("pickle_in_weights", "weights", **{"models/model.pt": saved({"weight": Evil()})})
 with_files("pickle_protocol_4", "weights", **{"models/model.pt": saved({"weight": Evil()}, pickle_protocol=4)})
-with_files("legacy_weights", "weights", **{"models/model.pt": saved({"w": torch.zeros(1)}, _use_new_zipfile_serialization=False)})
+with_files(
+    "legacy_weights",
+    "weights",
+    **{"models/model.pt": saved({"w": torch.zeros(1)}, _use_new_zipfile_serialization=False)},
+)
 with_files("module_as_weights", "weights", **{"models/model.pt": saved(torch.nn.Linear(1, 1))})
 with_files(
     "pickle_behind_weights",
@@ -406,7 +428,9 @@ with_files(
     "safetensors_overlap",
     "weights",
     **{
-        "models/m.safetensors": struct.pack("<Q", len(SAFE := b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}'))
+        "models/m.safetensors": struct.pack(
+            "<Q", len(SAFE := b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}')
+        )
         + SAFE
         + b"\0" * 4
     },
