@@ -112,7 +112,7 @@ def _library(name: str, path: Path) -> Any:
         from model_signing import hashing, signing, verifying
     except ImportError as error:
         allowed = 'the library that signs: pip install "medseg-ext[sharing]"'
-        raise InputError(path, "no model-signing installed", allowed) from error
+        raise InputError(path, f"no model-signing that can be imported ({quoted(error)})", allowed) from error
     return {"hashing": hashing, "signing": signing, "verifying": verifying}[name]
 
 

@@ -84,6 +84,7 @@ SINGLE = {
         """
         ensure_tuple ensure_tuple_rep ensure_tuple_size first fall_back_tuple issequenceiterable set_determinism
         get_seed progress_bar convert_to_numpy convert_to_tensor MAX_SEED misc.set_determinism misc.ensure_tuple
+        misc.first
         """
     ),
     "torch": words(

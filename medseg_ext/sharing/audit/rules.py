@@ -91,8 +91,9 @@ ATTRIBUTES = (
         """
         add_event_handler aggregate attach batch batch_size best_metric best_metric_epoch collate_fn data dataset
         ema_model epoch epoch_length evaluator get_buffer iteration key_metric_name logger max_epochs metric metrics
-        network optimizer output reset run sampler scheduler set_epoch state transform transforms add_noise
-        set_timesteps timesteps
+        network optimizer output reset run sample sampler scheduler set_epoch set_random_state state transform
+        transforms add_noise set_timesteps timesteps disable_share_memory_cache setLevel set_target_keys
+        set_box_selector_parameters set_sliding_window_inferer
         """
     )
     # patients of medseg_ext
