@@ -28,6 +28,8 @@ _ENCRYPTED = 0x1
 _DATA_DESCRIPTOR = 0x8
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 _PLAIN_FILE = "a file or folder"
+#: Large sizes, times of Windows and Unix, owners, and what torch pads with.
+_EXTRA_FIELDS = {0x0001, 0x000A, 0x5455, 0x5855, 0x7855, 0x7875, 0x4246}
 
 
 @dataclass
@@ -134,7 +136,7 @@ def _look_at_zip(path: Path, archive: zipfile.ZipFile) -> BundleFiles:
         root, _, inner = name.partition("/")
         roots.add(root)
         mode = entry.external_attr >> 16
-        if entry.create_system == 3 and stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
+        if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
             bundle.add(inner or name, "link", "a link or device", _PLAIN_FILE)
         if entry.is_dir():
             continue
@@ -180,6 +182,8 @@ def check_zip_structure(archive: zipfile.ZipFile, bundle: BundleFiles) -> None:
             return
         name_size, extra_size = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         local_name, flags = stream.read(name_size), int.from_bytes(header[6:8], "little")
+        if (_extra_fields(stream.read(extra_size)) | _extra_fields(entry.extra)) - _EXTRA_FIELDS:
+            bundle.add(name, "archive", "further fields, which may name the file otherwise", "sizes, times and owners")
         method = int.from_bytes(header[8:10], "little")
         encoding = "utf-8" if flags & 0x800 else "cp437"
         if local_name.decode(encoding, "replace") != entry.orig_filename or method != entry.compress_type:
@@ -199,6 +203,16 @@ def check_zip_structure(archive: zipfile.ZipFile, bundle: BundleFiles) -> None:
             position += (4 if descriptor[:4] == b"PK\x07\x08" else 0) + (20 if wide else 12)
     if position != archive.start_dir:
         bundle.add("", "archive", "bytes between the files and their directory", "nothing beside the files")
+
+
+def _extra_fields(extra: bytes) -> set[int]:
+    """The numbers of the extra fields of an entry; -1 for what is none."""
+    fields = set()
+    while len(extra) >= 4:
+        size = int.from_bytes(extra[2:4], "little")
+        fields.add(int.from_bytes(extra[:2], "little") if 4 + size <= len(extra) else -1)
+        extra = extra[4 + size :]
+    return fields | ({-1} if extra.strip(b"\0") else set())
 
 
 def _is_wide(descriptor: bytes, entry: zipfile.ZipInfo) -> bool:

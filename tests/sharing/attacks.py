@@ -641,6 +641,19 @@ def zip_two_names(folder: Path) -> Path:
 
 
 @attack("archive")
+def zip_second_name(folder: Path) -> Path:
+    """An extra field with another name, in Unicode, by which some programs go."""
+    path = write_archive(harmless(), folder)
+    other = f"{NAME}/docs/evil.pyc".encode()
+    entry = zipfile.ZipInfo(f"{NAME}/docs/a.txt")
+    field = b"\1" + struct.pack("<I", zlib.crc32(entry.filename.encode())) + other
+    entry.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    with zipfile.ZipFile(path, "a") as target:
+        target.writestr(entry, b"x")
+    return path
+
+
+@attack("archive")
 def zip_encrypted(folder: Path) -> Path:
     """A file that cannot be looked at."""
     path = write_archive(harmless(), folder)

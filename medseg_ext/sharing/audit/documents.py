@@ -94,6 +94,8 @@ class _Json:
         try:
             expected = json.loads(self.text)
             node = self._value(0)
+        except DocumentError:
+            raise
         except RecursionError as error:
             raise DocumentError(f"more than {MOST_LEVELS} levels") from error
         except JSONDecodeError as error:
@@ -190,6 +192,8 @@ def _parse_yaml(text: str) -> Node:
         _check_events(text)
         root = loader.get_single_node()
         node = Node(1) if root is None else _from_yaml(root, loader)
+    except DocumentError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise DocumentError(f"no YAML ({getattr(error, 'problem', error)})", mark.line + 1 if mark else 0) from error
