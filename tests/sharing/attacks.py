@@ -193,6 +193,25 @@ with_config("reader_by_expression", "argument", evil={"_target_": "LoadImage", "
 with_config("reader_by_path", "argument", **{"preprocessing::transforms::0::reader": "os.system"})
 with_files("reader_in_overlay", "argument", **{"configs/overlay.yaml": "+evil:\n  reader: os.system\n"})
 with_config("reader_in_list", "argument", evil={"_target_": "LoadImage", "reader": ["NibabelReader", "os.system"]})
+TEXT = {"_target_": "os.path.basename", "p": "os.system"}
+with_config("reader_by_component", "argument", evil={"_target_": "LoadImage", "reader": TEXT, "command": COMMAND})
+with_config("reader_by_referred_component", "argument", text=TEXT, evil={"_target_": "LoadImage", "reader": "@text"})
+with_config(
+    "reader_behind_reader",
+    "argument",
+    evil={"_target_": "LoadImage", "reader": "$monai.data.ITKReader() and os.path.basename('os.system')"},
+)
+with_config(
+    "reader_made_by_another_config",
+    "argument",
+    **{"evil": {"_target_": "LoadImage", "reader": {"p": "os.system"}}, "evil::reader::_target_": "os.path.basename"},
+)
+with_config(
+    "filename_by_component",
+    "argument",
+    evil={"_target_": "LogfileHandler", "filename": {"_target_": "os.path.basename", "p": ".bashrc"}},
+)
+with_config("weights_from_elsewhere", "argument", evil={"_target_": "UNet", "source": "somebody/weights"})
 with_config("allow_pickle", "argument", evil={"_target_": "NumpyReader", "allow_pickle": True})
 with_config("pretrained", "argument", evil={"_target_": "DenseNet121", "pretrained": True})
 with_config("pretrained_by_default", "argument", evil={"_target_": "MILModel", "num_classes": 2})

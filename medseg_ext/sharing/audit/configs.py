@@ -11,18 +11,21 @@ Each value is looked at where it stands, whatever it may be merged with:
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from medseg_ext.sharing.audit.documents import Node
-from medseg_ext.sharing.audit.expressions import ExpressionError, Scope, check_expression, import_of
+from medseg_ext.sharing.audit.expressions import ExpressionError, Scope, check_expression, import_of, substitute
 from medseg_ext.sharing.audit.names import AllowedNames
 from medseg_ext.sharing.audit.rules import RESTRICTED, TEXTS
 from medseg_ext.sharing.findings import Finding, quoted
 
 SEPARATOR = "::"
+_MOST_REFERENCES = 5
+#: Arguments that may be an object of a class, and how the names of those classes end.
+_NAMES_OF_CLASSES = {"reader": "Reader", "writer": "Writer", "merger": "Merger"}
 _RELATIVE = re.compile(r"(?:@|%)(?:::)+")
 _MACRO_FILE = re.compile(r".*\.(json|yaml|yml)(?=(?:::.*)|$)", re.IGNORECASE | re.DOTALL)
 
@@ -126,74 +129,83 @@ class _ConfigAudit:
                 )
             for key, value in node.pairs:
                 self._check_key(place, _last(key), value)
-                self._check(place.below(key), value)
+                if _last(key) in RESTRICTED:
+                    self._check_restricted(place, _normal(key).lstrip("+"), value)
+                self._check(place.below(key.lstrip("+")), value)
         for number, item in enumerate(node.items or ()):
             self._check(place.below(str(number)), item)
         if node.text is not None:
             self._check_text(place, node, node.text)
 
     def _check_key(self, place: _Place, key: str, value: Node) -> None:
-        if key == "_target_":
-            if value.text is None or not self.allowed.is_target(value.text):
-                shown = "no text" if value.text is None else quoted(value.text)
-                self._add(place, value.line, "target", f"_target_ {shown}", _LISTED)
-        elif key in RESTRICTED:
-            self._check_restricted(place, key, RESTRICTED[key], value)
+        if key == "_target_" and (value.text is None or not self.allowed.is_target(value.text)):
+            shown = "no text" if value.text is None else quoted(value.text)
+            self._add(place, value.line, "target", f"_target_ {shown}", _LISTED)
 
-    def _check_restricted(self, place: _Place, key: str, rule: str, value: Node) -> None:
-        if rule in {"true", "false"}:
-            wanted = rule == "true"
-            if not self._is_literal(value, lambda literal: literal is wanted or (not wanted and literal is None)):
-                shown = quoted(value.value if value.items is None and value.pairs is None else "a collection")
-                self._add(place, value.line, "argument", f"{key} {shown}", rule)
+    def _check_restricted(self, place: _Place, key: str, value: Node) -> None:
+        if self._fits(RESTRICTED[key.split(SEPARATOR)[-1]], value, _split(place.id), _split(key)):
             return
-        pattern, words = TEXTS[rule]
-        if value.items is not None and rule in {"reader", "writer"}:
-            for item in value.items:
-                self._check_restricted(place, key, rule, item)
-            return
+        rule = RESTRICTED[key.split(SEPARATOR)[-1]]
+        words = TEXTS[rule][1] if rule in TEXTS else rule
+        shown = "a collection" if value.items is not None or value.pairs is not None else quoted(value.value)
+        self._add(place, value.line, "argument", f"{key} {shown}", words)
+
+    def _fits(self, rule: str, value: Node, parent: list[str], key: list[str], level: int = 0) -> bool:
+        """Whether a restricted argument is harmless, whatever other configs are merged with this one.
+
+        Args:
+            rule: its rule. value: what it is set to, here.
+            parent: id of what it is an argument of. key: id below that.
+            level: how many references led here.
+        """
+        path = [*parent, *key]
+        named = rule in _NAMES_OF_CLASSES
         if value.pairs is not None:
-            # a component, whose own target is checked; or a description of data that happens to have this key
-            return
+            targets = self._targets(path)
+            if targets:  # a component that gives an object, and no text by which a class would be looked up
+                return named and all(self._is_named_class(rule, target.text or "") for target in targets)
+            # a description of data, as the schemas in options, belongs to no component
+            return level > 0 or not self._targets(path[:-1])
+        if value.items is not None:
+            items = enumerate(value.items)
+            return named and all(self._fits(rule, item, path, [str(number)], level) for number, item in items)
+        text = value.text
+        if text is not None and text.startswith("$"):
+            return named and self._makes_class(rule, text[1:])
+        if text is not None and text.startswith("@") and level < _MOST_REFERENCES:
+            target_path = _split(text[1:])
+            nodes = list(self._named(target_path))
+            return bool(nodes) and all(self._fits(rule, node, target_path, [], level + 1) for node in nodes)
+        if rule in {"true", "false"}:
+            return value.value is (rule == "true") or (rule == "false" and value.value is None)
+        return text is None or bool(TEXTS[rule][0].fullmatch(text))
 
-        def fits(literal: object) -> bool:
-            return not isinstance(literal, str) or bool(pattern.fullmatch(literal))
+    def _targets(self, path: list[str]) -> list[Node]:
+        """The ``_target_`` that any config gives to what has this id."""
+        return list(self._named([*path, "_target_"], exactly=True))
 
-        if rule in {"reader", "writer"} and self._makes_component(value.text or ""):
-            return  # no text by which a class would be looked up
-        if not self._is_literal(value, fits):
-            self._add(place, value.line, "argument", f"{key} {quoted(value.value)}", words)
+    def _is_named_class(self, rule: str, name: str) -> bool:
+        return self.allowed.is_target(name) and name.endswith(_NAMES_OF_CLASSES[rule])
 
-    def _makes_component(self, text: str) -> bool:
-        """Whether a text is an expression that calls a class of the allow-list; its arguments are checked elsewhere."""
-        match = re.fullmatch(r"\$([\w.]+)\(.*\)", text, re.DOTALL)
-        if match is None:
+    def _makes_class(self, rule: str, text: str) -> bool:
+        """Whether an expression is the call of such a class and nothing around it; arguments are checked elsewhere."""
+        try:
+            tree = ast.parse(substitute(text), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
-        first, *rest = match.group(1).split(".")
+        if not isinstance(tree, ast.Call):
+            return False
+        first, *rest = ast.unparse(tree.func).split(".")
         origins = {".".join([meaning, *rest]) for meaning in self.scope.meanings(first)}
-        return bool(origins) and all(
-            self.allowed.is_target(name) and name.split(".")[-1][0].isupper() for name in origins
-        )
+        return bool(origins) and all(self._is_named_class(rule, origin) for origin in origins)
 
-    def _is_literal(self, value: Node, fits: Callable[[Any], bool]) -> bool:
-        """Whether a value, or what it plainly refers to in every config of the bundle, fits and is no expression."""
-        nodes = [value]
-        if value.text is not None and re.fullmatch(r"@\w+", value.text):
-            nodes = list(self._named(value.text[1:]))
-        return bool(nodes) and all(
-            node.items is None
-            and node.pairs is None
-            and not str(node.value or "").startswith(("$", "@", "%"))
-            and fits(node.value)
-            for node in nodes
-        )
-
-    def _named(self, name: str) -> Iterator[Node]:
-        """What a top-level name holds, in all configs."""
+    def _named(self, path: list[str], *, exactly: bool = False) -> Iterator[Node]:
+        """What an id holds, in all configs; else also what stands above it and is no mapping: it may hold it too."""
         for root in self.documents.values():
             for key, value in root.pairs or ():
-                if _normal(key).lstrip("+").split(SEPARATOR)[0] == name:
-                    yield value
+                parts = _normal(key).lstrip("+").split(SEPARATOR)
+                if parts == path[: len(parts)]:
+                    yield from _below(value, path[len(parts) :], exactly=exactly)
 
     def _check_text(self, place: _Place, node: Node, text: str) -> None:
         text = _normal(text)
@@ -241,6 +253,19 @@ class _ConfigAudit:
             self._add(place, node.line, "expression", str(error), _SUBSET)
 
 
+def _below(node: Node, path: list[str], *, exactly: bool) -> Iterator[Node]:
+    if not path:
+        yield node
+    elif node.pairs is not None:
+        for key, value in node.pairs:
+            if key == path[0]:
+                yield from _below(value, path[1:], exactly=exactly)
+    elif node.items is not None and path[0].isdigit() and int(path[0]) < len(node.items):
+        yield from _below(node.items[int(path[0])], path[1:], exactly=exactly)
+    elif not exactly:
+        yield node
+
+
 def _walk(place: _Place, node: Node, parent: Node | None) -> Iterator[tuple[_Place, Node, Node | None]]:
     yield place, node, parent
     for key, value in node.pairs or ():
@@ -251,6 +276,11 @@ def _walk(place: _Place, node: Node, parent: Node | None) -> Iterator[tuple[_Pla
 
 def _normal(id_: str) -> str:
     return id_.replace("#", SEPARATOR)
+
+
+def _split(id_: str) -> list[str]:
+    """The parts of an id."""
+    return [part for part in _normal(id_).split(SEPARATOR) if part]
 
 
 def _last(key: str) -> str:

@@ -68,6 +68,7 @@ MODULES = (
     "medseg_ext.networks",
     "medseg_ext.reports",
     "medseg_ext.training",
+    "medseg_ext.transfer",
     "medseg_ext.transforms",
     "medseg_ext.workflow",
 )

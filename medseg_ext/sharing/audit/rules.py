@@ -25,6 +25,7 @@ RESTRICTED: dict[str, str] = {
     "logging_file": "logging",
     "workflow_name": "false",
     "tracking_uri": "tracking",
+    "source": "source",
     "filename": "filename",
     "final_filename": "filename",
     "key_metric_filename": "filename",
@@ -45,6 +46,7 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     "logging": (re.compile(r"([\w-]+/)*logging\.conf"), "a logging.conf of the bundle"),
     "tracking": (re.compile(r"(?!\w+:)[^$@%].*|sqlite:.*"), "a store on this machine"),
     "filename": (re.compile(r"\w[\w ={},.:-]*\.(log|txt|csv|json|pt)|\w[\w ={}-]*"), "a name without folders"),
+    "source": (re.compile(r"[^/$@%]*|[^$@%].*\.(pt|ts|safetensors)"), "a file of weights, no repository"),
     "mode": (re.compile("default|callable"), "default or callable"),
 }
 
@@ -64,18 +66,19 @@ ATTRIBUTES = (
     words(
         """
         append capitalize copy count difference endswith extend find get index insert intersection isdigit items
-        join keys lower lstrip partition pop remove replace reverse rfind rpartition rsplit rstrip setdefault sort
-        split splitlines startswith strip title union update upper values zfill
+        join keys lower lstrip partition pop remove replace reverse rfind rpartition rsplit rstrip setdefault
+        sort split splitlines startswith strip title union update upper values zfill
         """
     )
     # arrays and tensors
     | words(
         """
-        T abs all any argmax argmin argsort astype bool byte ceil clamp clip clone contiguous cpu cuda detach device
-        dim double dtype eq exp expand expand_as flatten flip float floor ge gt half int is_cuda item le log
-        logical_and logical_not long lt max mean median min mul mode moveaxis movedim ndim ne nonzero norm numel
-        numpy permute pow prod repeat requires_grad requires_grad_ reshape round shape sigmoid sign size softmax
-        sqrt squeeze std sub sum tanh to tolist transpose type unsqueeze var view where
+        T abs all any argmax as_tensor argmin argsort astype bool byte ceil clamp clip clone contiguous cpu cuda
+        detach device dim double dtype eq exp expand expand_as flatten flip float floor ge gt half int is_cuda
+        item le log logical_and logical_not long lt max mean median min mul mode moveaxis movedim ndim ne
+        nonzero norm numel numpy permute pow prod repeat repeat_interleave requires_grad requires_grad_ reshape
+        round shape sigmoid sign size softmax sqrt squeeze std sub sum tanh to tolist transpose type unsqueeze
+        var view where
         """
     )
     # networks, optimisers, schedulers
@@ -89,17 +92,17 @@ ATTRIBUTES = (
     # engines, handlers, metrics, data
     | words(
         """
-        add_event_handler aggregate attach batch batch_size best_metric best_metric_epoch collate_fn data dataset
-        ema_model epoch epoch_length evaluator get_buffer iteration key_metric_name logger max_epochs metric metrics
-        network optimizer output reset run sample sampler scheduler set_epoch set_random_state state transform
-        transforms add_noise set_timesteps timesteps disable_share_memory_cache setLevel set_target_keys
-        set_box_selector_parameters set_sliding_window_inferer
+        add_event_handler aggregate attach batch batch_size best_metric best_metric_epoch collate_fn data
+        dataset ema_model epoch epoch_length evaluator get_buffer iteration key_metric_name logger max_epochs
+        metric metrics network optimizer output reset run sample sampler scheduler set_epoch set_random_state
+        state transform transforms add_noise set_timesteps timesteps disable_share_memory_cache setLevel
+        set_target_keys set_box_selector_parameters set_sliding_window_inferer
         """
     )
     # patients of medseg_ext
     | words(
         """
-        failures names studies test validation
+        FILE failures names report sha256 share_of_network studies test validation
         """
     )
     # dates

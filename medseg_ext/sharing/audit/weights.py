@@ -7,6 +7,7 @@ import zipfile
 from typing import Any
 
 import torch
+from safetensors import deserialize
 
 from medseg_ext.sharing.archive import BundleFiles, check_zip_structure
 from medseg_ext.sharing.audit.pickles import pickle_faults
@@ -111,15 +112,6 @@ def check_safetensors(content: bytes) -> list[tuple[str, str]]:
     Returns:
         Pairs of what was found and what is allowed.
     """
-    try:
-        from safetensors import deserialize
-    except ImportError:
-        return [
-            (
-                "safetensors, which cannot be checked here",
-                'the library that reads it: pip install "medseg-ext[sharing]"',
-            )
-        ]
     try:
         deserialize(content)
     except Exception as error:  # noqa: BLE001 - the library's own class, or overflow of what it computes
