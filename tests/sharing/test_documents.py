@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg_ext.sharing.audit.documents import DocumentError, Node, parse_document
@@ -23,6 +23,7 @@ def plain(node: Node) -> object:
     return [plain(item) for item in node.items] if node.items is not None else node.value
 
 
+@settings(deadline=None)
 @given(VALUES, st.sampled_from([None, 1]), st.booleans())
 def test_json_is_what_json_loads(value: object, indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -35,6 +36,7 @@ def test_json_is_what_json_loads(value: object, indent: int | None, ascii_only: 
     assert plain(parse_document(content, is_json=True)) == json.loads(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), LEAVES.filter(lambda x: x == x))))
 def test_yaml_is_what_yaml_loads(value: object) -> None:
     text = yaml.safe_dump(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle.reference_resolver import ReferenceResolver
 
@@ -63,6 +63,7 @@ def test_refused(text: str, said: str) -> None:
     assert str(error.value) == said
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("@ab#: '_.$%()"), max_size=20))
 def test_references_are_replaced_as_monai_does(text: str) -> None:
     class Any(dict):
