@@ -1,7 +1,7 @@
 """Sums and batches over all processes of a training, with their gradients.
 
-Every process computes the same loss ``L`` from the global sums ``S = sum_q s_q`` of what the processes add. Wanted is the
-gradient of one process that has the whole batch::
+Every process computes the same loss ``L`` from the global sums ``S = sum_q s_q`` of what the processes add. Wanted is
+the gradient of one process that has the whole batch::
 
     dL/dw = sum_q dL/dS * ds_q/dw
 
@@ -33,7 +33,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return _SumOverProcesses.apply(gradient)
 
 
@@ -47,7 +47,7 @@ class _GatherBatch(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         total = _SumOverProcesses.apply(gradient)
         return total.chunk(process_count())[process_rank()]
 

@@ -1,5 +1,6 @@
 """What training a bundle needs beside MONAI's engines."""
 
+from medseg_ext.training.accumulation import SyncOnStep
 from medseg_ext.training.average import UpdateAverage
 from medseg_ext.training.epochs import SetSamplerEpoch
 from medseg_ext.training.gradients import ClipGradients
@@ -34,6 +35,7 @@ __all__ = [
     "Piece",
     "SetSamplerEpoch",
     "SlabDataset",
+    "SyncOnStep",
     "TrainingBar",
     "TrainingPieces",
     "TrainingState",

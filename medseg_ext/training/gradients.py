@@ -7,11 +7,13 @@ from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from medseg_ext.training.accumulation import completes_step
+
 
 class ClipGradients:
     """Scale the gradients of a step down to a norm, between the backward pass and the optimizer.
 
-    Gradients that are not finite become 0.
+    Gradients that are not finite become 0. Where they add up over several batches, it is their sum that is scaled.
 
     Args:
         network: the one that trains.
@@ -24,7 +26,8 @@ class ClipGradients:
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer."""
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+        step = IterationEvents.BACKWARD_COMPLETED(event_filter=lambda engine, _: completes_step(engine))
+        engine.add_event_handler(step, self)
 
     def __call__(self, engine: Engine) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
