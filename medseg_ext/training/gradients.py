@@ -26,10 +26,14 @@ class ClipGradients:
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer."""
-        step = IterationEvents.BACKWARD_COMPLETED(event_filter=lambda engine, _: completes_step(engine))
-        engine.add_event_handler(step, self)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        if completes_step(engine):
+            self.clip()
+
+    def clip(self) -> None:
+        """Scale the gradients that there are."""
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
         if not torch.isfinite(norm):
             for parameter in self.network.parameters():
