@@ -333,14 +333,13 @@ def pack_studies(
             write_piece(folder, make_piece({**made, "name": path.stem, "patient": item["patient"]}, kind), source)
         return read_piece(path)
 
-    mine = shard(data, process_rank(), process_count())
-    if len(mine) < len(data):
+    if process_count() > 1:
         # each process its share, then what it still lacks, as on a node with a disk of its own; what fails here fails
         # below too, where all processes tell it alike
         def try_to_pack(item: Mapping[str, Any]) -> None:
             with contextlib.suppress(Exception):
                 pack(item)
 
-        read_patients(mine, try_to_pack, workers, progress, "packing studies")
+        read_patients(shard(data, process_rank(), process_count()), try_to_pack, workers, progress, "packing studies")
         gather_objects(None)
     return read_patients(data, pack, workers, progress, "packing studies")

@@ -6,7 +6,9 @@ import datetime
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 import torch
 
@@ -37,11 +39,11 @@ def process_device() -> torch.device:
     """The GPU of this process, by its number on the node; the CPU where there is no GPU at all.
 
     Raises:
-        SystemExit: after one line, with more processes on this node than GPUs.
+        SystemExit: after one line, with more processes on this node than GPUs, or without torchrun.
     """
+    number, count = launched("LOCAL_RANK"), torch.cuda.device_count()
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    number, count = launched("LOCAL_RANK"), torch.cuda.device_count()
     if number >= count:
         raise InputError(
             "--nproc_per_node", f"more processes on this node than its {count} GPUs", f"{count} at the most"
@@ -67,22 +69,27 @@ def join_processes(device: torch.device, timeout: float) -> None:
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
-    _end_in_one_line()
+    before = sys.excepthook
     try:
         torch.distributed.init_process_group(
             "nccl" if cuda else "gloo", timeout=datetime.timedelta(minutes=timeout), device_id=device if cuda else None
         )
     except (RuntimeError, ValueError) as error:
+        sys.excepthook = before
         found = f"no meeting of the processes ({' '.join(str(error).split())[:200]})"
         raise InputError("torchrun", found, "MASTER_ADDR and MASTER_PORT that every node reaches") from error
+    # not on top of the hook that torch has put in by now, which loses what is printed by one that ends the process
+    _end_in_one_line(before)
 
 
-def _end_in_one_line() -> None:
+def _end_in_one_line(before: Callable[..., Any]) -> None:
     """One line, and status 1 or 143, for the two ways in which a process learns that another one is lost.
 
     The operation that both take part in fails; or torchrun, which watches the processes of its node, asks to stop.
+
+    Args:
+        before: the hook for all other exceptions.
     """
-    before = sys.excepthook
     name = f"process {launched('RANK')} of {launched('WORLD_SIZE')}"
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_ext.errors import InputError
-from medseg_ext.files import read_json, write_atomically
+from medseg_ext.files import read_json, sha256, write_atomically
 from medseg_ext.layouts import Study
 from medseg_ext.processes import as_first_process, is_first_process
 from medseg_ext.workflow.run import one_line_errors
@@ -29,7 +29,8 @@ class CaseRecords:
         results_dir: where the results of the cases lie.
         outputs: which they are.
         parts: names of what has to be noted of each case.
-        settings: what makes this run the one it is, by name, a checksum of its weights among them.
+        settings: what makes this run the one it is, by name.
+        weights: file whose checksum belongs to that.
 
     Raises:
         SystemExit: after one line, where the folder is of a run with other settings, or cannot be written.
@@ -43,13 +44,17 @@ class CaseRecords:
         outputs: Outputs,
         parts: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
+        weights: str | Path | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.results_dir = Path(results_dir)
         self.outputs = outputs
         self.parts = list(parts)
+        known = dict(settings or {})
+        if weights is not None:
+            known["weights"] = sha256(weights) if Path(weights).is_file() else None
         # as JSON has them: a tuple and the list it comes back as are the same setting
-        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=str))
+        self.settings: dict[str, Any] = json.loads(json.dumps(known, default=str))
         self._check_settings()
 
     def _check_settings(self) -> None:

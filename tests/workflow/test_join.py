@@ -25,6 +25,7 @@ def test_no_start_by_torchrun(value: str, monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_a_gpu_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "0")
     assert process_device() == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -34,13 +35,17 @@ def test_a_gpu_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         process_device()
     (line,) = capsys.readouterr().err.splitlines()
+    monkeypatch.delenv("LOCAL_RANK")
+    with pytest.raises(SystemExit):
+        process_device()
+    assert "LOCAL_RANK: found no such variable in the environment, allowed a start" in capsys.readouterr().err
     assert line == "error: --nproc_per_node: found more processes on this node than its 2 GPUs, allowed 2 at the most"
 
 
 def test_others_that_do_not_come(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr("medseg_ext.workflow.join._end_in_one_line", lambda: None)
+    monkeypatch.setattr("medseg_ext.workflow.join._end_in_one_line", lambda before: None)
     with pytest.raises(SystemExit) as end:
         join_processes(torch.device("cpu"), timeout=0.02)
     assert end.value.code == 1
