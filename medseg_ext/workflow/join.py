@@ -98,15 +98,20 @@ def _end_in_one_line(before: Callable[..., Any]) -> None:
             before(kind, error, trace)
             return
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what else there is to say has been said
-        print_error(InputError(name, f"another one gone, or not there in time ({reason})", _ALLOWED))
+        _print(name, f"another one gone, or not there in time ({reason})")
         sys.stdout.flush()
         os._exit(1)  # to leave by the door would wait for the one that is gone
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        found = "a request to stop (SIGTERM: another one failed, or the job was cancelled)"
-        print_error(InputError(name, found, _ALLOWED))
+        _print(name, "a request to stop (SIGTERM: another one failed, or the job was cancelled)")
         raise SystemExit(STOPPED)
 
     sys.excepthook = hook
     signal.signal(signal.SIGTERM, stop)
+
+
+def _print(name: str, found: str) -> None:
+    if not sys.stderr.isatty():
+        print(file=sys.stderr)  # the bar of another process may stand in this line of the log
+    print_error(InputError(name, found, _ALLOWED))
