@@ -191,7 +191,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--batch_size", type=int, default=0, help="samples of a process and step (the config's)")
     command.add_argument("--steps", type=int, default=10, help="timed steps a round, of each kind (10)")
     command.add_argument("--trace", type=Path, help="JSON file for a profiler's trace of one step of most processes")
-    command.add_argument("--timeout", type=float, default=600.0, help="seconds that processes wait for each other (600)")
+    command.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds that processes wait for each other (600)"
+    )
     _add_shared(command, repeats=3)
     command.set_defaults(threads=1)
     return parser

@@ -21,6 +21,7 @@ from torch import nn
 
 from medseg_ext.errors import InputError
 from medseg_ext.files import read_json, write_atomically, write_beside
+from medseg_ext.processes import gather_objects
 from medseg_ext.training import keep_freed_memory
 from medseg_ext.workflow import join_processes, launched, process_device
 
@@ -137,25 +138,16 @@ def measure_process(task: Task) -> Found | None:
         else:
             parallel, together = network, alone
     gradient_bytes = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
-    mine = {"step": together, "alone": alone, "peak_bytes": memory.peak}
+    peak = memory.peak
     if task.trace:
         _trace(lambda: step(parallel), Path(task.trace) if rank == 0 else None, device)
     if world_size == 1:
-        return Found(1, batch_size, shape, **mine, gradient_bytes=gradient_bytes)
-    everybody: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(everybody, mine)
+        return Found(1, batch_size, shape, together, alone, peak, gradient_bytes)
+    # of each figure the slowest, or largest, process's
+    together, alone, peak = (max(values) for values in zip(*gather_objects((together, alone, peak)), strict=True))
     latency, bandwidth = _exchange_costs(gradient_bytes, device)
-    torch.distributed.destroy_process_group()
-    slowest = {name: max(one[name] for one in everybody) for name in mine}
-    found = Found(
-        world_size,
-        batch_size,
-        shape,
-        **slowest,
-        gradient_bytes=gradient_bytes,
-        latency=latency,
-        bandwidth=bandwidth,
-    )
+    gather_objects(None)  # nobody leaves while another still exchanges
+    found = Found(world_size, batch_size, shape, together, alone, peak, gradient_bytes, latency, bandwidth)
     return found if rank == 0 else None
 
 
@@ -249,7 +241,9 @@ class Setting:
         if done.returncode or not result.exists():
             lines = done.stderr.strip().splitlines() or ["no message"]
             said = next((line for line in lines if line.startswith("error: ")), lines[-1])
-            raise InputError(f"{count} processes", f"status {done.returncode} ({said[:300]})", "a step without an error")
+            raise InputError(
+                f"{count} processes", f"status {done.returncode} ({said[:300]})", "a step without an error"
+            )
         rounds.append(Found(**json.loads(result.read_text())))
         return rounds[-1]
 
@@ -354,4 +348,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
+    sys.stdout.flush()
+    # in torch 2.13 Gloo's processes may wait for ever when the interpreter's end collects what still refers to them
+    os._exit(0)

@@ -23,7 +23,9 @@ def run_in_processes(count: int, folder: Path, function: Callable[..., Any], *ar
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(count)]
 
 
-def _join_and_call(rank: int, count: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _join_and_call(
+    rank: int, count: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo",

@@ -1,4 +1,4 @@
-"""The bundle's own training in several processes: the curve of one process, on two nodes, and when one process is lost."""
+"""The bundle's own training in several processes: the curve of one, on two nodes, and what happens when one is lost."""
 
 from __future__ import annotations
 
@@ -171,4 +171,6 @@ def test_a_process_that_hangs_is_not_waited_for(place: Path) -> None:
                 process.kill()
     assert hanging.returncode != 0
     lines = [line for line in log(place, "hanging").splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and lines[0].startswith("error: process 0 of 2: found another one gone, or not there in time (")
+    assert len(lines) == 1 and lines[0].startswith(
+        "error: process 0 of 2: found another one gone, or not there in time ("
+    )

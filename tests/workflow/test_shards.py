@@ -71,9 +71,7 @@ def evaluate(names: list[str], folder: Path, skip_done: bool = False, stop_after
         written.append(name)
         return data
 
-    metric = MetricByCase(
-        DiceMetric(), from_engine(["answer", "label"]), records=records, studies=studies
-    )
+    metric = MetricByCase(DiceMetric(), from_engine(["answer", "label"]), records=records, studies=studies)
     report = StudyReportHandler(
         folder,
         pred_key="answer",
@@ -99,7 +97,9 @@ def evaluate(names: list[str], folder: Path, skip_done: bool = False, stop_after
         network=Given(),
         postprocessing=lambda data: answer(save(data)),
         key_val_metric={"dice": metric},
-        additional_metrics=None if len(names) < 5 or skip_done else {"monai": MeanDice(output_transform=from_engine(["answer", "label"]))},
+        additional_metrics=None
+        if len(names) < 5 or skip_done
+        else {"monai": MeanDice(output_transform=from_engine(["answer", "label"]))},
         val_handlers=[report],
     )
     status = 0
