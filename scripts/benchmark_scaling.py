@@ -348,7 +348,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
-    sys.stdout.flush()
-    # in torch 2.13 Gloo's processes may wait for ever when the interpreter's end collects what still refers to them
-    os._exit(0)
+    sys.exit(main(sys.argv[1:]))

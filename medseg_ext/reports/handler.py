@@ -174,10 +174,7 @@ class StudyReportHandler:
 
     def write(self, engine: Engine | None = None) -> None:
         """Write everything and print the aggregate and where it lies."""
-        failed = getattr(self.errors, "patients", ())
-        patients, errors = self._gathered(
-            [(row, shot) for row, shot in [*self._noted(), *self._patients] if row["patient"] not in failed]
-        )
+        patients, errors = self._gathered([*self._noted(), *self._patients])
         if not patients or not is_first_process():
             return
         patients.sort(key=lambda patient: _natural(patient[0]["patient"]))
@@ -210,11 +207,13 @@ class StudyReportHandler:
         print(escaped(last.resolve()), flush=True)
 
     def _gathered(self, patients: list[_Patient]) -> tuple[list[_Patient], list[str]]:
-        """Patients and errors of all processes; a patient that several have counts once."""
-        everybody = gather_objects((patients, [str(error) for error in self.errors]))
-        by_name = {row["patient"]: (row, snapshot) for part, _ in everybody for row, snapshot in part}
-        errors = dict.fromkeys(error for _, part in everybody for error in part)
-        return list(by_name.values()), list(errors)
+        """Patients that failed in no process, each once, and the errors of all processes."""
+        mine = (patients, set(getattr(self.errors, "patients", ())), [str(error) for error in self.errors])
+        everybody = gather_objects(mine)
+        by_name = {row["patient"]: (row, snapshot) for part, _, _ in everybody for row, snapshot in part}
+        failed = set().union(*(names for _, names, _ in everybody))
+        errors = dict.fromkeys(error for _, _, part in everybody for error in part)
+        return [patient for name, patient in by_name.items() if name not in failed], list(errors)
 
     def _draw(self, patients: list[_Patient]) -> list[Picture]:
         snapshots = [snapshot for _, snapshot in patients]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
+import gc
 import os
 import signal
 import sys
@@ -80,6 +82,8 @@ def join_processes(device: torch.device, timeout: float) -> None:
         raise InputError("torchrun", found, "MASTER_ADDR and MASTER_PORT that every node reaches") from error
     # not on top of the hook that torch has put in by now, which loses what is printed by one that ends the process
     _end_in_one_line(before)
+    # when the interpreter ends, its last collection of a DistributedDataParallel may wait for ever for Gloo's threads
+    atexit.register(gc.freeze)
 
 
 def _end_in_one_line(before: Callable[..., Any]) -> None:

@@ -202,7 +202,7 @@ def test_processes_are_gathered_on_the_first(items, tmp_path, monkeypatch):
     others = StudyReportHandler(tmp_path, errors=["p8: bad", "p9: worse"])
     for item in list(items(3))[1:]:
         others.add(item)
-    theirs = (others._patients, ["p8: bad", "p9: worse"])
+    theirs = (others._patients, {"p9"}, ["p8: bad", "p9: worse"])
     monkeypatch.setattr(handler_module, "gather_objects", lambda mine: [mine, theirs])
     monkeypatch.setattr(handler_module, "is_first_process", lambda: True)
     run(StudyReportHandler(tmp_path / "first", errors=["p8: bad"]), items(2))
