@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -234,12 +234,16 @@ def _ours(subject: Subject, **options: Any) -> tuple[Window, str]:
     return BoxWindowInferer(**{"divisor": subject.setting.divisor, "progress": False} | options), ""
 
 
-def _shipped(subject: Subject) -> tuple[Window, str]:
+def _shipped(subject: Subject, openvino: bool = False, int8: bool = False) -> tuple[Window, str]:
     """All of a bundle: normalising the four arrays as they are read, its window and network, dropping what is small."""
     assert subject.setting.bundle is not None
     parser = _bundle_parser(Path(subject.setting.bundle))
-    inferer = parser.get_parsed_content("inferer")
+    divisor = parser["stem_factor"] * 2 ** (len(parser["features"]) - 1)
+    inferer: Window = parser.get_parsed_content("inferer")
     normalize = ZScoreHead()
+    if openvino:
+        settled = replace(subject, image=normalize(subject.image[0])[None])
+        inferer, _ = _openvino(settled, int8, divisor)
     drop = DropSmallLesions(parser["thresholds"], parser["smallest_lesion"], parser["smallest_enhancing"])
     least = torch.tensor(parser["thresholds"]).view(-1, 1, 1, 1)
 
@@ -267,9 +271,9 @@ def _naive(subject: Subject) -> tuple[Window, str]:
     return window, ""
 
 
-def _openvino(subject: Subject, int8: bool = False) -> tuple[Window, str]:
+def _openvino(subject: Subject, int8: bool = False, divisor: int | None = None) -> tuple[Window, str]:
     """The naive pass with OpenVINO in the place of torch."""
-    divisor = subject.setting.divisor
+    divisor = divisor or subject.setting.divisor
     converted = OpenVINONetwork(subject.network, "auto", (2 * divisor,) * 3)
     if int8:
         converted.quantize(_middle_pieces(_cropped(subject.image, divisor)[0], divisor))
@@ -527,13 +531,19 @@ def case_section(setting: Setting, contenders: Sequence[str] | None = None) -> S
         "ours": setting.task("ours"),
         "ours, half the memory": setting.task("ours", {"memory_budget": _half_budget(setting)}),
     }
-    if importlib.util.find_spec("openvino") is not None:
+    with_openvino = importlib.util.find_spec("openvino") is not None
+    with_int8 = with_openvino and importlib.util.find_spec("nncf") is not None
+    if with_openvino:
         tasks["OpenVINO"] = setting.task("openvino")
-        if importlib.util.find_spec("nncf") is not None:
-            tasks["OpenVINO int8"] = setting.task("openvino", {"int8": True})
+    if with_int8:
+        tasks["OpenVINO int8"] = setting.task("openvino", {"int8": True})
     if setting.bundle is not None:
-        network = NetworkSetting(bundle=str(setting.bundle))
-        tasks["bundle"] = setting.task("shipped", network=network, image=str(raw_of(setting.image)))
+        shipped = {"network": NetworkSetting(bundle=str(setting.bundle)), "image": str(raw_of(setting.image))}
+        tasks["bundle"] = setting.task("shipped", **shipped)
+        if with_openvino:
+            tasks["bundle by OpenVINO"] = setting.task("shipped", {"openvino": True}, **shipped)
+        if with_int8:
+            tasks["bundle by OpenVINO int8"] = setting.task("shipped", {"openvino": True, "int8": True}, **shipped)
     chosen = [name for name in tasks if contenders is None or any(name.startswith(wanted) for wanted in contenders)]
     if not chosen:
         raise InputError("--contenders", " ".join(contenders or ()), "the first words of: " + "; ".join(tasks))

@@ -19,6 +19,7 @@ from medseg_ext.training.pieces import (
     write_piece,
 )
 from medseg_ext.training.progress import TrainingBar
+from medseg_ext.training.restoration import RestorationBatch
 from medseg_ext.training.slabs import SlabDataset
 from medseg_ext.training.slices import CountingSampler, LesionSliceDataset
 from medseg_ext.training.state import TrainingState
@@ -33,6 +34,7 @@ __all__ = [
     "MosaicDataset",
     "PatientCache",
     "Piece",
+    "RestorationBatch",
     "SetSamplerEpoch",
     "SlabDataset",
     "SyncOnStep",

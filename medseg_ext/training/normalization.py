@@ -34,9 +34,24 @@ class FixNormalization:
         """From now on ``train()`` of the network leaves its batch normalisation out."""
         for module in self.network.modules():
             if isinstance(module, _BatchNorm):
-                module.eval()
-                # MONAI's trainer calls train() at every step
-                module.train = MethodType(_stays, module)  # type: ignore[method-assign]
+                keep_in_eval(module)
+
+
+def keep_in_eval(module: nn.Module) -> None:
+    """Put a module without children into evaluation mode and have ``train()`` leave it there."""
+    module.eval()
+    # MONAI's trainer calls train() at every step
+    module.train = MethodType(_stays, module)  # type: ignore[method-assign]
+
+
+def is_kept_in_eval(module: nn.Module) -> bool:
+    """Whether :func:`keep_in_eval` holds it."""
+    return "train" in vars(module)
+
+
+def release_from_eval(module: nn.Module) -> None:
+    """Undo :func:`keep_in_eval`; the next ``train()`` of the network reaches the module again."""
+    vars(module).pop("train", None)
 
 
 def _stays(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -49,6 +49,7 @@ class TrainingPatients:
         channel_order: sequences wanted.
         output_dir: where a drawn split is written; must not be the input folder or lie in it.
         rules: what makes files a study.
+        labels: masks are needed; without, patients need none and those there are stay unread.
 
     Attributes:
         train, validation: items for ``LoadStudyd``. names: patients by side.
@@ -68,9 +69,12 @@ class TrainingPatients:
         channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
         output_dir: str | Path = ".",
         rules: StudyRules = LGG_RULES,
+        labels: bool = True,
     ) -> None:
         check_output_dir(output_dir, dataset_dir)
-        studies, errors = find_studies(dataset_dir, channel_order=channel_order, masks="required", rules=rules)
+        studies, errors = find_studies(
+            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
+        )
         check_writable(output_dir)
         if split_file:
             split = read_split(split_file)
@@ -103,7 +107,7 @@ class TrainingPatients:
         if problems:
             Failures(problems)
             raise SystemExit(1)
-        self.train, self.validation = (as_items(side, labels=True) for side in sides)
+        self.train, self.validation = (as_items(side, labels) for side in sides)
 
 
 class BatchPatients:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from random_weights import write_random_weights
 
 from medseg_ext.layouts import BRATS_CHANNELS, BRATS_RULES, LGG_RULES, StudyRules
 from medseg_ext.phantoms import WRITERS, make_phantom
+from medseg_ext.training import make_piece, write_piece
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
@@ -118,6 +120,31 @@ def small_weights(bundle: Path, small: Small, tmp_path_factory: pytest.TempPathF
     """Random weights of the small network."""
     path = tmp_path_factory.mktemp(f"weights_{bundle.name}") / "model.pt"
     return write_random_weights(bundle, small.network, path)
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A patient of each kind and fold, of noise with a block of tumour."""
+    folder = tmp_path_factory.mktemp("pieces")
+    rng = np.random.default_rng(0)
+    shapes = {"cube": (20, 20, 18), "slice": (40, 36, 1), "head": (40, 36, 30), "case": (40, 36, 30)}
+    shapes["healthy"] = shapes["case"]
+    for fold in (0, 1):
+        for kind, shape in shapes.items():
+            label = np.zeros((3, *shape), np.uint8)
+            if kind != "healthy":
+                label[1, 5:14, 5:14, :14] = 1
+                label[0, 7:12, 7:12, :10] = 1
+                label[2, 8:11, 8:11, :8] = 1
+            image = rng.standard_normal((4, *shape)) + label.sum(0)
+            name = f"{kind}_{fold}"
+            facts = {"name": name, "patient": name, "fold": None if kind == "healthy" else fold}
+            if kind == "head":
+                image[2] = 0
+                facts["skull_scale"] = [(1.0, 0.1)] * 3
+                facts["brain"] = np.pad(np.ones((34, 30, 26), bool), 3)[:, :, 1:-1]
+            write_piece(folder, make_piece({"image": image, "label": label, **facts}, kind))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
 
-from medseg_ext.training import make_piece, read_pieces, write_piece
+from medseg_ext.training import read_pieces
 
 from .conftest import ROOT, Runner, as_options
 
@@ -23,31 +21,6 @@ VOLUMES = {
     "samples_per_epoch": 4,
 }
 SLABS = {"patch_size": [32, 32, 2], "patch_sizes": {"cube": [16, 16, 2]}, "samples_per_epoch": 4, "batch_size": 2}
-
-
-@pytest.fixture(scope="module")
-def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A patient of each kind and fold, of noise with a block of tumour."""
-    folder = tmp_path_factory.mktemp("pieces")
-    rng = np.random.default_rng(0)
-    shapes = {"cube": (20, 20, 18), "slice": (40, 36, 1), "head": (40, 36, 30), "case": (40, 36, 30)}
-    shapes["healthy"] = shapes["case"]
-    for fold in (0, 1):
-        for kind, shape in shapes.items():
-            label = np.zeros((3, *shape), np.uint8)
-            if kind != "healthy":
-                label[1, 5:14, 5:14, :14] = 1
-                label[0, 7:12, 7:12, :10] = 1
-                label[2, 8:11, 8:11, :8] = 1
-            image = rng.standard_normal((4, *shape)) + label.sum(0)
-            name = f"{kind}_{fold}"
-            facts = {"name": name, "patient": name, "fold": None if kind == "healthy" else fold}
-            if kind == "head":
-                image[2] = 0
-                facts["skull_scale"] = [(1.0, 0.1)] * 3
-                facts["brain"] = np.pad(np.ones((34, 30, 26), bool), 3)[:, :, 1:-1]
-            write_piece(folder, make_piece({"image": image, "label": label, **facts}, kind))
-    return folder
 
 
 def train(run_in: Runner, configs: list[str], **options: object) -> str:

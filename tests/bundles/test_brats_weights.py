@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
@@ -157,6 +158,27 @@ def test_any_sequences_will_do(subset: tuple[str, ...], done: tuple[subprocess.C
     missing = [sequence for sequence in BRATS_CHANNELS if sequence not in subset]
     (line,) = [line for line in (run.stdout + run.stderr).splitlines() if f"{name}:" in line or f"{name}/" in line]
     assert all(sequence in line for sequence in missing)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed (extra openvino)")
+def test_openvino_finds_the_same(
+    files: dict[str, nibabel.Nifti1Image],
+    done: tuple[subprocess.CompletedProcess[str], Path],
+    tmp_path: Path,
+    run_in: Runner,
+) -> None:
+    """The value of the config that asks for it changes who computes, not the result."""
+    (tmp_path / "data" / "plain").mkdir(parents=True)
+    for sequence in BRATS_CHANNELS:
+        nibabel.save(files[sequence], tmp_path / "data" / "plain" / f"plain_{sequence}.nii")
+    options = as_options({"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "out", "backend": "openvino"})
+    run = run_in(BUNDLE, *["monai.bundle", "run", "inferring", "--config_file", "configs/inference.json"], *options)
+    assert run.returncode == 0, run.stderr
+    a, b = (
+        regions_from_labels(np.asarray(nibabel.load(folder / "plain_seg.nii.gz").dataobj), "brats2023")
+        for folder in (done[1], tmp_path / "out")
+    )
+    assert min(dice(x, y) for x, y in zip(a, b, strict=True)) >= 0.995
 
 
 def test_the_tumour_is_found(

@@ -58,6 +58,8 @@ def test_files(bundle: Path) -> None:
         "configs/inference.json",
         "configs/evaluate.yaml",
         "configs/multi_gpu.yaml",
+        "configs/transfer.yaml",
+        "configs/pretrain.yaml",
     ):
         assert (bundle / name).is_file(), name
 
@@ -302,7 +304,17 @@ def plain_values(config: dict[str, Any]) -> set[str]:
     } - others
 
 
-@pytest.mark.parametrize("files", [["train.json"], ["inference.json"], ["inference.json", "evaluate.yaml"]])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["train.json"],
+        ["train.json", "transfer.yaml"],
+        ["train.json", "pretrain.yaml"],
+        ["inference.json"],
+        ["inference.json", "evaluate.yaml"],
+    ],
+    ids=" ".join,
+)
 def test_every_option_says_what_is_allowed(bundle: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = ConfigParser.load_config_files([str(bundle / "configs" / file) for file in files])
     assert "$workflow.check_options()" in config["initialize"]

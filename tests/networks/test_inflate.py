@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg_ext.networks import LevelUNet, SpaceToDepth, inflate_slab_network
+from medseg_ext.networks import LevelUNet, SpaceToDepth, inflate_slab_network, slice_taps
 from medseg_ext.training.slabs import as_channels
 
 SEQUENCES, REGIONS = 2, 3
@@ -153,11 +153,28 @@ def test_refused_if_not_twins(flat: dict[str, Any], deep: dict[str, Any], reason
         inflate_slab_network(network(**{"dimensions": 2} | flat), network(**{"dimensions": 3} | deep))
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (4, 1), (5, 2), (3, 3), (1, 2)])
-def test_refused_kernels(kernel: int, stride: int) -> None:
-    flat, deep = (
-        SpaceToDepth(nn.Sequential(kind(8, 8, 1), kind(8, 8, kernel, stride=stride), kind(8, 8, 1)), dimensions)
-        for dimensions, kind in ((2, nn.Conv2d), (3, nn.Conv3d))
-    )
-    with pytest.raises(ValueError, match=f"found a kernel of {kernel} slices with a stride of {stride}"):
-        inflate_slab_network(flat, deep)
+@pytest.mark.parametrize(
+    ("depth", "stride", "transposed", "how", "wanted"),
+    [
+        (1, 1, False, "centred", [1]),
+        (3, 1, False, "centred", [0, 1, 0]),
+        (4, 1, False, "centred", [0, 0.5, 0.5, 0]),
+        (1, 2, False, "centred", [1]),
+        (2, 2, False, "centred", [0.5, 0.5]),
+        (3, 2, False, "centred", [0.25, 0.5, 0.25]),
+        (5, 2, False, "centred", [0.0625, 0.25, 0.375, 0.25, 0.0625]),
+        (4, 1, False, "averaged", [0.25, 0.25, 0.25, 0.25]),
+        (2, 2, True, "centred", [1, 1]),
+        (3, 2, True, "centred", [0.5, 1, 0.5]),
+        (4, 2, True, "centred", [0, 1, 1, 0]),
+        (4, 2, True, "averaged", [0.5, 0.5, 0.5, 0.5]),
+        (3, 1, True, "centred", [0, 1, 0]),
+    ],
+)
+def test_taps(depth: int, stride: int, transposed: bool, how: str, wanted: list[float]) -> None:
+    assert slice_taps(depth, stride, transposed, how).tolist() == wanted
+
+
+def test_unknown_inflation() -> None:
+    with pytest.raises(ValueError, match="inflation: found 'zeros', allowed 'centred' or 'averaged'"):
+        slice_taps(3, how="zeros")
