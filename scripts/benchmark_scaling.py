@@ -24,6 +24,7 @@ from medseg_ext.files import read_json, write_atomically, write_beside
 from medseg_ext.processes import gather_objects
 from medseg_ext.training import keep_freed_memory
 from medseg_ext.workflow import join_processes, launched, process_device
+from medseg_ext.workflow.run import one_line_errors
 
 SCRIPT = Path(__file__).resolve()
 WARM_UP_STEPS = 2
@@ -236,14 +237,12 @@ class Setting:
                 command, env=environment, capture_output=True, text=True, timeout=2 * self.task.timeout, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise InputError(f"{count} processes", f"not done in {error.timeout:.0f} s", "a longer --timeout") from None
+            raise InputError(name_of(count), f"not done in {error.timeout:.0f} s", "a longer --timeout") from None
         result = folder / "result.json"
         if done.returncode or not result.exists():
             lines = done.stderr.strip().splitlines() or ["no message"]
             said = next((line for line in lines if line.startswith("error: ")), lines[-1])
-            raise InputError(
-                f"{count} processes", f"status {done.returncode} ({said[:300]})", "a step without an error"
-            )
+            raise InputError(name_of(count), f"status {done.returncode} ({said[:300]})", "a step without an error")
         rounds.append(Found(**json.loads(result.read_text())))
         return rounds[-1]
 
@@ -338,6 +337,7 @@ def projected_section(setting: Setting, counts: Sequence[int]) -> Section:
     )
 
 
+@one_line_errors
 def main(arguments: Sequence[str]) -> int:
     """One process of a measurement, started by torchrun."""
     task = Task(**json.loads(arguments[0]))
