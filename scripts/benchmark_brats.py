@@ -538,7 +538,10 @@ def case_section(setting: Setting, contenders: Sequence[str] | None = None) -> S
     if with_int8:
         tasks["OpenVINO int8"] = setting.task("openvino", {"int8": True})
     if setting.bundle is not None:
-        shipped = {"network": NetworkSetting(bundle=str(setting.bundle)), "image": str(raw_of(setting.image))}
+        shipped: dict[str, Any] = {
+            "network": NetworkSetting(bundle=str(setting.bundle)),
+            "image": str(raw_of(setting.image)),
+        }
         tasks["bundle"] = setting.task("shipped", **shipped)
         if with_openvino:
             tasks["bundle by OpenVINO"] = setting.task("shipped", {"openvino": True}, **shipped)

@@ -19,7 +19,7 @@ from medseg_ext.errors import InputError, blaming
 from medseg_ext.layouts import dicom
 from medseg_ext.layouts.air import air_value, content_box, is_skull_stripped, without_fill
 from medseg_ext.layouts.channels import print_note_once
-from medseg_ext.layouts.grid import Grid, check_field_of_view, coverage, is_working, to_grid, working_grid
+from medseg_ext.layouts.grid import Grid, check_field_of_view, coverage, head_to_grid, is_working, to_grid, working_grid
 from medseg_ext.layouts.labels import AUTO, read_regions
 from medseg_ext.layouts.nifti import is_stack
 from medseg_ext.layouts.orientation import (
@@ -275,7 +275,7 @@ def _on_grid(volume: Volume, own: NativeSpace, grid: Grid, native: NativeSpace, 
         if share < _LEAST_COVERAGE:
             found = f"a volume elsewhere in space (it covers {share:.0%} of {native.path.name})"
             raise InputError(volume.path, found, f"one that overlaps {native.path.name}")
-    return to_grid(own.canonical(volume.data), own.grid, grid, fill), elsewhere
+    return head_to_grid(own.canonical(volume.data), own.grid, grid, fill), elsewhere
 
 
 def _regions(study: Study, mask: Volume | None, grid: Grid, convention: str) -> tuple[np.ndarray | None, str | None]:

@@ -17,6 +17,8 @@ SIZE_TOLERANCE, ANGLE_TOLERANCE = 0.01, 0.5
 SAME_GRID = 0.1
 #: Field of view in mm that a head fits into and a mistaken unit does not.
 LEAST_EXTENT, MOST_EXTENT = 10.0, 1000.0
+#: A smaller share of voxels with one value is not the air that a mask left.
+_LEAST_AIR = 0.05
 #: World directions of rows, columns and slices in the canonical orientation P, L, S.
 _DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).T
 
@@ -124,3 +126,31 @@ def to_grid(data: np.ndarray, grid: Grid, target: Grid, fill: float = 0.0, smoot
         if sigmas.any():
             data = gaussian_filter(data, sigmas, mode="nearest", truncate=3.0)
     return resample(data, grid.affine, target.shape, target.affine, fill)
+
+
+def head_to_grid(data: np.ndarray, grid: Grid, target: Grid, air: float) -> np.ndarray:
+    """Bring an image to another grid without mixing the rim of a head with the constant that stands around it.
+
+    Interpolated as any other volume, a skull-stripped brain would get a rim of values between its own and those of the
+    air, which counts as brain when intensities are normalised: on a phantom it raised the standard deviation by a
+    quarter. So voxels are weighted by how much of them is head, and half a voxel of head makes one.
+
+    Args:
+        data: shape `grid.shape`.
+        grid: where it lies.
+        target: where it is wanted.
+        air: value of the air, and of what the volume does not reach. Where hardly a voxel has it there is no such
+            constant, and the result is that of :func:`to_grid`.
+
+    Returns:
+        float32 of shape `target.shape`; the volume itself where the grids are one.
+    """
+    if grid.same_as(target):
+        return data
+    head = data != air
+    if head.mean() > 1 - _LEAST_AIR:
+        return to_grid(data, grid, target, air)
+    share = to_grid(head, grid, target)
+    values = to_grid(np.where(head, np.asarray(data, np.float32) - np.float32(air), 0), grid, target)
+    inside = share >= 0.5
+    return np.where(inside, values / np.where(inside, share, 1) + np.float32(air), np.float32(air))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medseg_ext.errors import InputError
-from medseg_ext.layouts.grid import Grid, check_field_of_view, coverage, is_working, to_grid, working_grid
+from medseg_ext.layouts.grid import Grid, check_field_of_view, coverage, head_to_grid, is_working, to_grid, working_grid
 
 #: Rows go back, columns go left, slices go up, 1 mm.
 PLS = np.array([[0.0, -1, 0, 10], [-1, 0, 0, 20], [0, 0, 1, -5], [0, 0, 0, 1]])
@@ -93,3 +93,21 @@ def test_what_lies_between_coarse_samples_counts() -> None:
     np.testing.assert_allclose(to_grid(stripes, Grid((1, 1, 60), np.eye(4)), coarse), 0.5, atol=0.01)
     sampled = to_grid(stripes, Grid((1, 1, 60), np.eye(4)), coarse, smooth=False)
     np.testing.assert_array_equal(sampled, 1)  # every sixth is a stripe
+
+
+@pytest.mark.parametrize("air", [0.0, -3.0])
+def test_the_rim_of_a_head_is_not_mixed_with_air_by_hand(air: float) -> None:
+    """Half a voxel on: between 0 and 10 there is half a voxel of head, and that half is 10."""
+    grid = Grid((1, 1, 6), PLS)
+    target = Grid((1, 1, 5), PLS + np.pad([[0.0], [0], [0.5]], ((0, 1), (3, 0))))
+    data = np.array([0.0, 0, 10, 20, 0, 0]).reshape(1, 1, 6) + air
+    np.testing.assert_allclose(to_grid(data, grid, target, air).ravel() - air, [0, 5, 15, 10, 0])
+    np.testing.assert_allclose(head_to_grid(data, grid, target, air).ravel() - air, [0, 10, 15, 20, 0])
+    assert head_to_grid(data, grid, grid, air) is data
+
+
+def test_noise_in_the_air_is_interpolated_as_anything_else() -> None:
+    grid = Grid((4, 5, 6), PLS)
+    target = Grid((4, 5, 5), PLS + np.pad([[0.0], [0], [0.5]], ((0, 1), (3, 0))))
+    data = np.random.default_rng(0).random((4, 5, 6))
+    np.testing.assert_array_equal(head_to_grid(data, grid, target, 0.0), to_grid(data, grid, target, 0.0))

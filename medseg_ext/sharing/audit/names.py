@@ -1,0 +1,72 @@
+"""The allow-list: exact public names, looked up in a file so that nothing has to be imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from medseg_ext.errors import InputError
+
+NAMES_FILE = Path(__file__).with_name("names.txt")
+
+#: What MONAI puts into every expression's globals.
+DEFAULT_GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
+
+_NAME = re.compile(r"~?[A-Za-z]\w*(\.\w+)*")
+
+
+@dataclass(frozen=True)
+class AllowedNames:
+    """Names that configs may use.
+
+    Args:
+        values: those that may stand anywhere.
+        components: those that may be a ``_target_`` only, for one of their arguments is restricted, with the arguments
+            that have to be given.
+    """
+
+    values: frozenset[str]
+    components: Mapping[str, tuple[str, ...]]
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """Modules that may be imported: those with an allowed name in or below them."""
+        parts = (name.split(".") for name in (*self.values, *self.components))
+        return frozenset(".".join(split[:end]) for split in parts for end in range(1, len(split))) | {"os"}
+
+    def is_target(self, name: str) -> bool:
+        """Whether a component may be made of it."""
+        return name in self.values or name in self.components
+
+
+def read_names(extra: Iterable[Path] = ()) -> AllowedNames:
+    """Read the list that ships with the package.
+
+    Args:
+        extra: files with further names, one a line, ``#`` for comments; ``~`` marks one for components alone, behind
+            which stand arguments that have to be given.
+
+    Raises:
+        InputError: for a file that is missing or a line that is no name.
+    """
+    values: set[str] = set()
+    components: dict[str, tuple[str, ...]] = {}
+    for path in (NAMES_FILE, *extra):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise InputError(path, f"an unreadable file ({error})", "names, one a line") from error
+        for number, line in enumerate(lines, start=1):
+            name, *required = line.split("#")[0].split() or [""]
+            if not name:
+                continue
+            if not _NAME.fullmatch(name) or (required and not name.startswith("~")):
+                raise InputError(path, f"{line.strip()!r} in line {number}", "full names, one a line")
+            if name.startswith("~"):
+                components[name[1:]] = tuple(required)
+            else:
+                values.add(name)
+    return AllowedNames(frozenset(values - components.keys()), components)
