@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -52,6 +53,19 @@ def read_json(path: str | os.PathLike[str], allowed: str) -> Any:
         raise InputError(path, "JSON nested too deeply", allowed) from error
     except ValueError as error:
         raise InputError(path, f"no readable JSON ({error})", allowed) from error
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

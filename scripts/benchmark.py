@@ -1,6 +1,7 @@
 """Measure a bundle's speed beside that of the program it is compared with, in one run on one machine.
 
     python scripts/benchmark.py lgg [--dataset_dir DIR/kaggle_3m] [--output results/benchmark.json]
+    python scripts/benchmark.py scaling [--bundle DIR] [--processes 1 2] [--trace FILE] [--output results/scaling.json]
     python scripts/benchmark.py brats [--case DIR] [--sections case ablation growth] [--output results/brats.json]
 
 Contenders run in turns and the medians are shown; "times as fast" compares within each round with the first row, whose
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import benchmark_brats
 import benchmark_lgg
+import benchmark_scaling
 import torch
 from benchmark_tools import Section, describe_machine, load_average, measure, print_result, write_report
 from rich.console import Console
@@ -82,6 +84,28 @@ def brats(options: argparse.Namespace) -> None:
         run_sections([section for name in options.sections for section in sections[name]], options)
 
 
+@one_line_errors
+def scaling(options: argparse.Namespace) -> None:
+    """Measure a training step in one process and in several."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        task = benchmark_scaling.Task(
+            str(options.bundle.resolve()),
+            folder,
+            options.batch_size,
+            options.steps,
+            options.threads,
+            "" if options.trace is None else str(options.trace.resolve()),
+            options.timeout,
+        )
+        counts = sorted({1, 2, *options.processes})
+        setting = benchmark_scaling.Setting(task, Path(folder), counts)
+        sections: list[Callable[[], Section]] = [
+            lambda: benchmark_scaling.measured_section(setting),
+            lambda: benchmark_scaling.projected_section(setting, sorted({*options.projected} - {1, 2})),
+        ]
+        run_sections(sections, options)
+
+
 def run_sections(sections: Sequence[Callable[[], Section]], options: argparse.Namespace) -> None:
     """Build, measure and show one section after the other, then write the report."""
     console = Console()
@@ -103,7 +127,7 @@ def run_sections(sections: Sequence[Callable[[], Section]], options: argparse.Na
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="{lgg,brats}")
+    commands = parser.add_subparsers(required=True, metavar="{lgg,brats,scaling}")
     command = commands.add_parser("lgg", help="2-D LGG bundle against brain-segmentation-pytorch")
     command.set_defaults(function=lgg)
     command.add_argument("--bundle", type=Path, default=BUNDLES / "lgg_2d_segmentation", help="the bundle's folder")
@@ -154,6 +178,24 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cpu", help="cpu, or a GPU as torch names it (cpu)")
     command.add_argument("--same_process", action="store_true", help="no process a row: quick, without peak memory")
     _add_shared(command, repeats=1)
+
+    command = commands.add_parser("scaling", help="a bundle's training step in one process and in several")
+    command.set_defaults(function=scaling)
+    command.add_argument("--bundle", type=Path, default=BUNDLES / "lgg_2d_segmentation", help="the bundle's folder")
+    command.add_argument(
+        "--processes", type=int, nargs="+", default=[1, 2], help="how many; 1 and 2 are always measured (1 2)"
+    )
+    command.add_argument(
+        "--projected", type=int, nargs="*", default=[4, 8, 16, 32, 64], help="how many to compute (4 8 16 32 64)"
+    )
+    command.add_argument("--batch_size", type=int, default=0, help="samples of a process and step (the config's)")
+    command.add_argument("--steps", type=int, default=10, help="timed steps a round, of each kind (10)")
+    command.add_argument("--trace", type=Path, help="JSON file for a profiler's trace of one step of most processes")
+    command.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds that processes wait for each other (600)"
+    )
+    _add_shared(command, repeats=3)
+    command.set_defaults(threads=1)
     return parser
 
 
@@ -167,9 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    for name, least in (("patients", 2), ("images", 16), ("filters", 8), ("repeats", 1), ("threads", 1)):
-        if getattr(options, name, least) < least:
-            parser.error(f"--{name}: found {getattr(options, name)}, allowed {least} or more")
+    bounds = {"patients": 2, "images": 16, "filters": 8, "repeats": 1, "threads": 1, "steps": 1, "batch_size": 0}
+    for name, least in (bounds | {"processes": 1, "projected": 1}).items():
+        value = getattr(options, name, least)
+        if min(value if isinstance(value, list) else [value], default=least) < least:
+            parser.error(f"--{name}: found {value}, allowed {least} or more")
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     options.function(options)

@@ -152,7 +152,7 @@ def _bundle_training(setting: Setting) -> tuple[Callable[[], float], tuple[int, 
     Returns:
         What trains for a round and returns images a second, and the shape of a sample.
     """
-    parser = _read_config(setting.bundle, "train.json")
+    parser = read_config(setting.bundle, "train.json")
     names = setting.patients
     split_file = setting.scratch / "split.json"
     write_split(split_file, {"train": names[:-1], "val": names[-1:], "test": []})
@@ -225,7 +225,7 @@ def _reference_inference(setting: Setting, weights: Path, precision: reference.P
 
 def _bundle_inference(setting: Setting) -> Callable[[], float]:
     target = setting.scratch / "masks_bundle"
-    parser = _read_config(setting.bundle, "inference.json")
+    parser = read_config(setting.bundle, "inference.json")
     parser["dataset_dir"], parser["output_dir"] = str(setting.dataset_dir), str(target)
     parser.parse(True)
     for step in ("initialize", "weights"):
@@ -288,7 +288,12 @@ def save_random_weights(path: Path) -> Path:
     return path
 
 
-def _read_config(bundle: Path, name: str) -> ConfigParser:
+def read_config(bundle: Path, name: str) -> ConfigParser:
+    """A bundle's config, to be changed and parsed.
+
+    Raises:
+        InputError: there is none.
+    """
     file = bundle / "configs" / name
     if not file.is_file():
         raise InputError(file, "no file", "a config of the bundle")

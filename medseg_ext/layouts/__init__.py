@@ -3,7 +3,8 @@
 from medseg_ext.layouts.aligned import AlignedStudy, load_aligned
 from medseg_ext.layouts.detect import find_studies, load_study, study_from_files, study_from_path
 from medseg_ext.layouts.labels import CONVENTIONS, REGIONS, labels_from_regions, regions_from_labels
-from medseg_ext.layouts.masks import check_output_dir, write_mask
+from medseg_ext.layouts.masks import check_output_dir, mask_files, write_mask
+from medseg_ext.layouts.segmentations import label_map_files
 from medseg_ext.layouts.sequences import canonical_channels, canonical_sequence
 from medseg_ext.layouts.splits import (
     check_leakage,
@@ -45,9 +46,11 @@ __all__ = [
     "choose_patients",
     "find_studies",
     "kfold",
+    "label_map_files",
     "labels_from_regions",
     "load_aligned",
     "load_study",
+    "mask_files",
     "patient_group",
     "read_split",
     "regions_from_labels",

@@ -80,6 +80,17 @@ def write_mask(study: LoadedStudy | Study, mask: np.ndarray, output_dir: str | o
     return _write_volume(files, lesion, Path(output_dir))
 
 
+def mask_files(study: Study, output_dir: str | os.PathLike[str]) -> list[Path]:
+    """The files that :func:`write_mask` makes of a study, slices by number."""
+    output_dir = Path(output_dir)
+    if study.layout in {"kaggle", "slices"}:
+        images = study.images[:: max(len(study.sequences), 1)]
+        names = (f"{slice_name(image, study.patient)}_mask{image.suffix}" for image in images)
+        return [output_dir / study.patient / name for name in names]
+    tail = "" if study.layout == "nnunet" else "_mask"
+    return [output_dir / f"{study.patient}{tail}{split_suffix(reference_image(study).name)[1]}"]
+
+
 def _write_slices(study: Study, lesion: np.ndarray, output_dir: Path) -> list[Path]:
     images = study.images[:: max(len(study.sequences), 1)]
     wanted = (*picture_size(images[0]), len(images))
@@ -87,7 +98,7 @@ def _write_slices(study: Study, lesion: np.ndarray, output_dir: Path) -> list[Pa
         raise ValueError(f"mask of shape {lesion.shape} for slices of shape {wanted}")
     target = output_dir / study.patient
     refuse_input(target, study)
-    names = [f"{slice_name(image, study.patient)}_mask{image.suffix}" for image in images]
+    names = [path.name for path in mask_files(study, output_dir)]
 
     def fill(folder: Path) -> None:
         for i, name in enumerate(names):
@@ -107,8 +118,7 @@ def _write_slices(study: Study, lesion: np.ndarray, output_dir: Path) -> list[Pa
 
 def _write_volume(study: Study, lesion: np.ndarray, output_dir: Path) -> list[Path]:
     source = reference_image(study)
-    tail = "" if study.layout == "nnunet" else "_mask"
-    target = output_dir / f"{study.patient}{tail}{split_suffix(source.name)[1]}"
+    (target,) = mask_files(study, output_dir)
     refuse_input(output_dir, study)
     image = _volume_like(source, lesion)
     with _reported(target):

@@ -50,6 +50,11 @@ def output_stem(study: Study) -> str:
     return f"{study.patient}{'-' if hyphenated else '_'}seg"
 
 
+def label_map_files(study: Study, output_dir: str | Path) -> list[Path]:
+    """Where a study's label map lies, which is written after all that goes with it."""
+    return [Path(output_dir) / f"{output_stem(study)}.nii.gz"]
+
+
 def volumes_ml(labels: np.ndarray, affine: np.ndarray, convention: str) -> dict[str, Any]:
     """Volumes of the regions and of the parts of a label map in ml.
 

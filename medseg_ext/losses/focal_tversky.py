@@ -9,6 +9,7 @@ from monai.losses import TverskyLoss
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
+from medseg_ext.losses.processes import gather_batch
 from medseg_ext.losses.statistics import reduce, to_safe_precision
 
 LINEAR_BELOW = 1e-6  # the root's slope is infinite at 0: under this it is replaced by the chord
@@ -30,6 +31,9 @@ class FocalTverskyLoss(_Loss):
 
     Empty masks: without a target voxel the loss is ``(1 - smooth / (alpha * sum(p) + smooth)) ** (1 / gamma)``, 0 for
     an empty prediction; use ``batch=True`` or a larger ``smooth`` where many samples are empty.
+
+    Several processes: with ``batch=True`` they send each other their samples, and every one computes the loss of all
+    (:mod:`medseg_ext.losses.processes`); otherwise each has the mean over its own samples, of which all have as many.
 
     Args:
         include_background: whether channel 0 takes part.
@@ -93,7 +97,10 @@ class FocalTverskyLoss(_Loss):
             input: (B, C, spatial...), any float type; computed in float32 (float64 stays).
             target: (B, C, spatial...) of 0..1, or (B, 1, spatial...) with ``to_onehot_y``.
         """
-        tversky = self.tversky(to_safe_precision(input), to_safe_precision(target))
+        input, target = to_safe_precision(input), to_safe_precision(target)
+        if self.tversky.batch:
+            input, target = gather_batch(input), gather_batch(target)
+        tversky = self.tversky(input, target)
         power = 1 / self.gamma
         curve = tversky.clamp_min(LINEAR_BELOW) ** power
         chord = tversky * LINEAR_BELOW ** (power - 1)

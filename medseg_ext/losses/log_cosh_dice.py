@@ -9,6 +9,7 @@ from monai.losses import DiceLoss
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
+from medseg_ext.losses.processes import gather_batch
 from medseg_ext.losses.statistics import reduce, to_safe_precision
 
 
@@ -26,6 +27,9 @@ class LogCoshDiceLoss(_Loss):
 
     Empty masks: without a target voxel the Dice loss is ``sum(p) / (sum(p) + smooth)``, so the loss is 0 for an empty
     prediction; use ``batch=True`` or a larger ``smooth`` where many samples are empty.
+
+    Several processes: with ``batch=True`` they send each other their samples, and every one computes the loss of all
+    (:mod:`medseg_ext.losses.processes`); otherwise each has the mean over its own samples, of which all have as many.
 
     Args:
         include_background: whether channel 0 takes part.
@@ -79,7 +83,10 @@ class LogCoshDiceLoss(_Loss):
             input: (B, C, spatial...), any float type; computed in float32 (float64 stays).
             target: (B, C, spatial...) of 0..1, or (B, 1, spatial...) with ``to_onehot_y``.
         """
-        dice = self.dice(to_safe_precision(input), to_safe_precision(target))
+        input, target = to_safe_precision(input), to_safe_precision(target)
+        if self.dice.batch:
+            input, target = gather_batch(input), gather_batch(target)
+        dice = self.dice(input, target)
         # unreduced, MONAI keeps axes of length 1 for space, and one for the batch it summed over
         dice = dice.flatten() if self.dice.batch else dice.flatten(1)
         # log(cosh(x)) without the cancellation of cosh(x) - 1 near a perfect overlap

@@ -7,6 +7,7 @@ from monai.utils import LossReduction
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 
+from medseg_ext.losses.processes import gather_batch, sum_over_processes
 from medseg_ext.losses.statistics import check_same_shape, mean_over, reduce, to_safe_precision
 
 
@@ -47,6 +48,9 @@ class LovaszHingeLoss(_Loss):
     Empty masks: without a target voxel the loss is the largest hinge error alone, ``max(0, 1 + highest logit)``, so
     the gradient reaches one voxel; with ``batch=True`` such samples share the ranking of the others.
 
+    Several processes: with ``batch=True`` they send each other their samples, which are ranked together; otherwise the
+    mean is over the samples of all (:mod:`medseg_ext.losses.processes`).
+
     Args:
         reduction: over samples and channels: ``"mean"`` of those with a known voxel, ``"sum"`` or ``"none"``
             (shape (B, C), or (1, C) with ``batch=True``).
@@ -75,7 +79,10 @@ class LovaszHingeLoss(_Loss):
             ValueError: when the shapes differ.
         """
         check_same_shape(input, target)
-        logits, label = self._rows(to_safe_precision(input)), self._rows(to_safe_precision(target))
+        logits, label = to_safe_precision(input), to_safe_precision(target)
+        if self.batch:
+            logits, label = gather_batch(logits), gather_batch(label)
+        logits, label = self._rows(logits), self._rows(label)
         truth = label >= 0.5
         counted = torch.ones_like(truth[:, 0])
         if self.ignore_value is not None:
@@ -91,7 +98,10 @@ class LovaszHingeLoss(_Loss):
         loss = (errors * steps).sum(1)
 
         if self.reduction == LossReduction.MEAN.value:
-            return mean_over(loss, counted)
+            if self.batch:
+                return mean_over(loss, counted)
+            total, rows = sum_over_processes((loss * counted).sum(), counted.sum())
+            return total / rows.clamp_min(1)
         return reduce(loss.reshape(-1, input.shape[1]), self.reduction)
 
     def _rows(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.nn.modules.loss import _Loss
 
-from medseg_ext.losses.statistics import mean_over, region_sums, soft_dice, to_safe_precision
+from medseg_ext.losses.statistics import mean_over, region_sums, soft_dice, sums_over_processes, to_safe_precision
 
 
 class MarginalRegionLoss(_Loss):
@@ -32,6 +32,8 @@ class MarginalRegionLoss(_Loss):
 
     For overlapping regions with a sigmoid each (TC, WT, ET), use :class:`~medseg_ext.losses.RegionDiceBCELoss` and put
     its ``ignore_value`` into the channels that a sample does not know.
+
+    Several processes: the batch is that of all of them, as in :class:`~medseg_ext.losses.RegionDiceBCELoss`.
 
     Empty masks: a sample of background alone knows every region; a region without voxels in the batch costs
     ``sum(p) / (sum(p) + smooth)``, 0 for an empty prediction. Nothing known at all gives 0 and gradients of 0.
@@ -96,11 +98,15 @@ class MarginalRegionLoss(_Loss):
         logits = torch.where(known, to_safe_precision(input), 0)
 
         inside = logits.masked_fill(~possible, -torch.inf).logsumexp(1)
-        entropy = (logits.logsumexp(1) - inside).sum() / known.sum().clamp_min(1)
+        entropy = (logits.logsumexp(1) - inside).sum()
 
         probability = torch.softmax(logits, 1) * known
-        dice, scored = self._region_dice(probability, possible, known)
-        return self.dice_weight * mean_over(1 - dice, scored) + self.ce_weight * entropy
+        predicted, true, samples = self._regions(probability, possible, known)
+        sums, (entropy, voxels, samples) = sums_over_processes(
+            region_sums(predicted, true), entropy, known.sum(), samples
+        )
+        dice = soft_dice(sums, self.smooth)
+        return self.dice_weight * mean_over(1 - dice, samples > 0) + self.ce_weight * entropy / voxels.clamp_min(1)
 
     def possible_classes(self, label: torch.Tensor, num_classes: int) -> torch.Tensor:
         """Which classes each voxel may be: (B, C, spatial...) bool; all of them in voxels that take no part.
@@ -133,10 +139,10 @@ class MarginalRegionLoss(_Loss):
             )
         return possible | ~known
 
-    def _region_dice(
+    def _regions(
         self, probability: torch.Tensor, possible: torch.Tensor, known: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Dice per region (R,), and which regions any sample knows (R,) bool."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Prediction and truth (B, R, spatial...), 0 where a sample does not count, and how many count (R,)."""
         num_classes = probability.shape[1]
         regions = self.regions
         if regions is None:
@@ -152,6 +158,5 @@ class MarginalRegionLoss(_Loss):
             weight = certain.reshape(-1, *[1] * (known.ndim - 1))
             predicted.append(probability[:, region].sum(1, keepdim=True) * weight)
             true.append((may_be_in & known & weight).to(probability.dtype))
-            scored.append(certain.any())
-        sums = region_sums(torch.cat(predicted, 1), torch.cat(true, 1))
-        return soft_dice(sums, self.smooth), torch.stack(scored)
+            scored.append(certain.sum())
+        return torch.cat(predicted, 1), torch.cat(true, 1), torch.stack(scored)

@@ -14,6 +14,7 @@ from medseg_ext.losses.statistics import (
     reduce,
     region_sums,
     soft_dice,
+    sums_over_processes,
     to_safe_precision,
 )
 
@@ -36,6 +37,9 @@ class RegionDiceBCELoss(_Loss):
     carries ``ignore_value`` in that whole channel (for TC, WT, ET of which only the whole tumour is known: channels
     TC and ET); padding carries it in all channels. A channel without any known voxel in the batch is left out of the
     mean. For networks with exclusive classes (softmax) see :class:`~medseg_ext.losses.MarginalRegionLoss`.
+
+    Several processes: the batch is that of all of them, so every process has the same value, and the gradient is that
+    of one process with the whole batch (:mod:`medseg_ext.losses.processes`). All of them have to compute it.
 
     Empty masks: with no target voxel in the batch the Dice term is ``sum(p) / (sum(p) + smooth)``, which falls to 0
     as the prediction empties; both empty, or nothing known at all, gives 0 and finite gradients.
@@ -89,8 +93,9 @@ class RegionDiceBCELoss(_Loss):
             # a confident, right "no" adds exactly 0 to every sum; whatever stood there, even NaN, gets no gradient
             logits, truth = torch.where(known, logits, CERTAIN_NO), torch.where(known, truth, 0)
 
-        dice = soft_dice(region_sums(torch.sigmoid(logits), truth), self.smooth)
         entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(axes)
+        sums, (entropy, voxels) = sums_over_processes(region_sums(torch.sigmoid(logits), truth), entropy, voxels)
+        dice = soft_dice(sums, self.smooth)
         loss = self.dice_weight * (1 - dice) + self.bce_weight * entropy / voxels.clamp_min(1)
 
         if self.reduction == LossReduction.MEAN.value:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from monai.utils import LossReduction
 
+from medseg_ext.losses.processes import sum_over_processes
+
 
 class RegionSums(NamedTuple):
     """Soft sums per channel over batch and space, each of shape (C,).
@@ -49,10 +51,7 @@ def check_same_shape(input: torch.Tensor, target: torch.Tensor) -> None:
 
 
 def region_sums(probability: torch.Tensor, target: torch.Tensor) -> RegionSums:
-    """Sum what a soft Dice needs, per channel, over the batch and space.
-
-    Every loss that works on the batch as a whole takes its sums from here, so that sums over several processes need
-    one change only.
+    """Sum what a soft Dice needs, per channel, over the batch of this process and space.
 
     Args:
         probability: (B, C, spatial...), 0..1; 0 in voxels that take no part.
@@ -60,6 +59,20 @@ def region_sums(probability: torch.Tensor, target: torch.Tensor) -> RegionSums:
     """
     axes = batch_and_space(probability)
     return RegionSums((probability * target).sum(axes), probability.sum(axes), target.sum(axes))
+
+
+def sums_over_processes(sums: RegionSums, *others: torch.Tensor) -> tuple[RegionSums, tuple[torch.Tensor, ...]]:
+    """Make the sums of this process's batch those of the batch of all processes, and likewise other sums.
+
+    Every loss that works on the batch as a whole calls this once, so that its Dice is that of the global batch; see
+    :mod:`medseg_ext.losses.processes` for the gradient.
+
+    Args:
+        sums: from :func:`region_sums`.
+        others: further sums or counts, of the same shapes on every process.
+    """
+    intersection, predicted, true, *totals = sum_over_processes(*sums, *others)
+    return RegionSums(intersection, predicted, true), tuple(totals)
 
 
 def batch_and_space(tensor: torch.Tensor) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Numbers and pictures of an evaluation as files: tables, overlays, a page, and the handler that makes them."""
 
+from medseg_ext.reports.by_case import MetricByCase
 from medseg_ext.reports.examples import ExampleOverlays
 from medseg_ext.reports.handler import StudyReportHandler
 from medseg_ext.reports.measures import LesionMeasures, StudyArrays, StudyMeasures
@@ -14,6 +15,7 @@ from medseg_ext.reports.tracking import track_run
 __all__ = [
     "ExampleOverlays",
     "LesionMeasures",
+    "MetricByCase",
     "Picture",
     "PlanesSnapshot",
     "RegionMeasures",

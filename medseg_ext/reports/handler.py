@@ -5,23 +5,35 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from medseg_ext.errors import escaped
+from medseg_ext.files import write_atomically
 from medseg_ext.metrics.patient import Row
 from medseg_ext.metrics.volumes import as_array
+from medseg_ext.processes import gather_objects, is_first_process
 from medseg_ext.reports.earlier import OVERLAYS, PAGE, remove_report
 from medseg_ext.reports.measures import LesionMeasures, StudyArrays, StudyMeasures
+from medseg_ext.reports.notes import CaseNotes
 from medseg_ext.reports.overlays import FileNames, worst_median_best
 from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
 
 #: A patient's row, and what its picture is drawn from, which depends on the measures.
 _Patient = tuple[Row, Any]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A picture that was drawn already, in place of what it would be drawn from."""
+
+    patient: str
+    caption: str
+    path: Path
 
 
 class StudyReportHandler:
@@ -33,8 +45,8 @@ class StudyReportHandler:
     With a truth it writes ``metrics.csv``, ``metrics.json``, ``overlays/`` of the worst, median and best patient by
     Dice, and ``summary.html``.  Patients without a truth get areas or volumes; where no patient has one the tables are
     ``measurements.csv`` and ``measurements.json``, and every patient has its picture.
-    No patient, no file.  Under several processes the first one gathers and writes.  What an earlier run's report left
-    in the folder is removed at the start.
+    No patient, no file.  Under several processes the first one gathers, by the patient's name, and writes.  What an
+    earlier run's report left in the folder is removed at the start.
 
     Args:
         output_dir: the folder for all of it; made when missing.
@@ -55,6 +67,9 @@ class StudyReportHandler:
         note: a sentence below the page's heading.
         measures: what is measured and drawn of a patient; :class:`~medseg_ext.reports.LesionMeasures` when None, and
             :class:`~medseg_ext.reports.RegionMeasures` for the regions of a tumour.
+        records: where each patient's row and picture are noted at once, as part ``report``; None for nowhere.
+        studies: with ``records``, all patients of the run, each with its name as ``patient``: the report is of those
+            among them that are noted, also by an earlier start.
 
     Raises:
         ValueError: while running, when a patient lacks the image or the prediction, or shapes do not fit.
@@ -79,6 +94,8 @@ class StudyReportHandler:
         errors: Iterable[BaseException | str] = (),
         note: str = "",
         measures: StudyMeasures | None = None,
+        records: CaseNotes | None = None,
+        studies: Iterable[Any] = (),
     ) -> None:
         if overlays not in {True, False, "all"}:
             raise ValueError(f"overlays: found {overlays!r}, allowed True, False or 'all'")
@@ -88,6 +105,7 @@ class StudyReportHandler:
         self.measures = LesionMeasures(flair_channel) if measures is None else measures
         self.overlays, self.summary = overlays, summary
         self.title, self.provenance, self.errors, self.note = title, dict(provenance or {}), errors, note
+        self.records, self.names = records, [study.patient for study in studies]
         self._patients: list[_Patient] = []
 
     def attach(self, engine: Engine) -> None:
@@ -99,7 +117,7 @@ class StudyReportHandler:
     def start(self, engine: Engine | None = None) -> None:
         """Forget an earlier run, and remove its report: from now on it would tell of masks that are replaced."""
         self._patients.clear()
-        if _is_first_process():
+        if is_first_process():
             remove_report(self.output_dir)
 
     def collect(self, engine: Engine) -> None:
@@ -127,14 +145,37 @@ class StudyReportHandler:
         )
         row: Row = {"patient": study.patient} | self.measures.measure(study)
         snapshot = self.measures.snapshot(study, self.measures.caption(row)) if self.overlays else None
+        if self.records is not None and study.patient not in getattr(self.errors, "patients", ()):
+            snapshot = self._note(self.records, row, snapshot)
         self._patients.append((row, snapshot))
         return row
 
+    def _note(self, records: CaseNotes, row: Row, snapshot: Any) -> _Drawn | None:
+        """Write a patient's picture and, last, its row: where that is, the patient is done."""
+        patient = row["patient"]
+        drawn = None
+        if snapshot is not None:
+            drawn = _Drawn(patient, snapshot.caption, records.path("report", patient, ".png"))
+            self.measures.draw(snapshot, drawn.path)
+        plain = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
+        records.write("report", patient, {"row": plain, "caption": None if drawn is None else drawn.caption})
+        return drawn
+
+    def _noted(self) -> list[_Patient]:
+        """What an earlier start of the run noted, and this one."""
+        if self.records is None or not is_first_process():
+            return []
+        found: list[_Patient] = []
+        for patient, note in self.records.read("report", self.names).items():
+            caption = note["caption"]
+            path = self.records.path("report", patient, ".png")
+            found.append((note["row"], None if caption is None else _Drawn(patient, caption, path)))
+        return found
+
     def write(self, engine: Engine | None = None) -> None:
         """Write everything and print the aggregate and where it lies."""
-        failed = getattr(self.errors, "patients", ())
-        patients = _gathered([(row, shot) for row, shot in self._patients if row["patient"] not in failed])
-        if not patients:
+        patients, errors = self._gathered([*self._noted(), *self._patients])
+        if not patients or not is_first_process():
             return
         patients.sort(key=lambda patient: _natural(patient[0]["patient"]))
         rows = [row for row, _ in patients]
@@ -158,12 +199,21 @@ class StudyReportHandler:
                 aggregate=aggregate,
                 pictures=pictures,
                 provenance=self.provenance,
-                errors=self.errors,
+                errors=errors,
                 note=self.note,
                 measures=self.measures,
             )
         _print_table(self.title, len(rows), *self.measures.printed(aggregate))
         print(escaped(last.resolve()), flush=True)
+
+    def _gathered(self, patients: list[_Patient]) -> tuple[list[_Patient], list[str]]:
+        """Patients that failed in no process, each once, and the errors of all processes."""
+        mine = (patients, set(getattr(self.errors, "patients", ())), [str(error) for error in self.errors])
+        everybody = gather_objects(mine)
+        by_name = {row["patient"]: (row, snapshot) for part, _, _ in everybody for row, snapshot in part}
+        failed = set().union(*(names for _, names, _ in everybody))
+        errors = dict.fromkeys(error for _, _, part in everybody for error in part)
+        return [patient for name, patient in by_name.items() if name not in failed], list(errors)
 
     def _draw(self, patients: list[_Patient]) -> list[Picture]:
         snapshots = [snapshot for _, snapshot in patients]
@@ -180,7 +230,10 @@ class StudyReportHandler:
                 continue
             role, caption = roles.get(index, ""), f"{snapshot.patient}: {snapshot.caption}"
             path = self.output_dir / OVERLAYS / f"{names(snapshot.patient, role)}.png"
-            self.measures.draw(snapshot, path)
+            if isinstance(snapshot, _Drawn):
+                write_atomically(path, snapshot.path.read_bytes())
+            else:
+                self.measures.draw(snapshot, path)
             pictures.append(Picture(path, f"{role.capitalize()} patient, {caption}" if role else caption))
         return pictures
 
@@ -218,28 +271,6 @@ def _volume(array: Any) -> Any:
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Sort ``p2`` before ``p10``."""
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def _several_processes() -> bool:
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _is_first_process() -> bool:
-    return not _several_processes() or torch.distributed.get_rank() == 0
-
-
-def _gathered(patients: list[_Patient]) -> list[_Patient]:
-    """The patients of all processes on the first one, none elsewhere."""
-    if not _several_processes():
-        return list(patients)
-    everybody: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everybody, patients)
-    if not _is_first_process():
-        return []
-    # a distributed sampler repeats patients to give every process as many
-    by_name = {row["patient"]: (row, snapshot) for part in everybody for row, snapshot in part}
-    return list(by_name.values())
 
 
 def _print_table(title: str, count: int, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

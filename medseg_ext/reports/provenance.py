@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -12,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from medseg_ext.files import sha256
 
 PACKAGES = ("medseg-ext", "monai", "torch", "numpy", "scipy", "scikit-image", "nibabel")
 
@@ -48,19 +49,6 @@ def provenance(
         "platform": f"{platform.system()} {platform.machine()}",
     }
     return {name: value for name, value in entries.items() if value}
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:

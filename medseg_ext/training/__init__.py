@@ -1,5 +1,6 @@
 """What training a bundle needs beside MONAI's engines."""
 
+from medseg_ext.training.accumulation import SyncOnStep
 from medseg_ext.training.average import UpdateAverage
 from medseg_ext.training.epochs import SetSamplerEpoch
 from medseg_ext.training.gradients import ClipGradients
@@ -36,6 +37,7 @@ __all__ = [
     "RestorationBatch",
     "SetSamplerEpoch",
     "SlabDataset",
+    "SyncOnStep",
     "TrainingBar",
     "TrainingPieces",
     "TrainingState",

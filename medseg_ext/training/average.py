@@ -6,9 +6,11 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers.ema_handler import EMAHandler, EMAWarmUp
 
+from medseg_ext.training.accumulation import completed_steps, completes_step
+
 
 class UpdateAverage:
-    """Attach ignite's exponential moving average to a trainer, with a momentum that the iteration alone decides.
+    """Attach ignite's exponential moving average to a trainer, with a momentum that the step's number alone decides.
 
     ``EMAHandler``'s own warm-up counts from the start of the process, so that a training continued after a kill would
     give its average up. And as an entry of a bundle's handlers this one is a dictionary, while the average itself has
@@ -20,8 +22,8 @@ class UpdateAverage:
 
     Args:
         average: made with the final momentum and without a warm-up.
-        first_momentum: momentum of the first iteration.
-        warmup_iterations: iterations over which it goes linearly to the final one.
+        first_momentum: momentum of the first step.
+        warmup_iterations: steps over which it goes linearly to the final one.
     """
 
     NAME = "ema_momentum"  # of the attribute of the trainer's state
@@ -32,13 +34,14 @@ class UpdateAverage:
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.set_momentum)
-        self.average.attach(engine, name=self.NAME, warn_if_exists=False)
+        step = Events.ITERATION_COMPLETED(event_filter=lambda engine, _: completes_step(engine))
+        engine.add_event_handler(step, self.set_momentum)
+        self.average.attach(engine, name=self.NAME, warn_if_exists=False, event=step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.share_buffers)
 
     def set_momentum(self, engine: Engine) -> None:
-        """Set the momentum of this iteration."""
-        setattr(engine.state, self.NAME, self.momentum_at(engine.state.iteration))
+        """Set the momentum of this step."""
+        setattr(engine.state, self.NAME, self.momentum_at(completed_steps(engine)))
 
     def share_buffers(self) -> None:
         """Give every process the averaged buffers of the first one."""

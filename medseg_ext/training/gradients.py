@@ -7,11 +7,13 @@ from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from medseg_ext.training.accumulation import completes_step
+
 
 class ClipGradients:
     """Scale the gradients of a step down to a norm, between the backward pass and the optimizer.
 
-    Gradients that are not finite become 0.
+    Gradients that are not finite become 0. Where they add up over several batches, it is their sum that is scaled.
 
     Args:
         network: the one that trains.
@@ -27,6 +29,11 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        if completes_step(engine):
+            self.clip()
+
+    def clip(self) -> None:
+        """Scale the gradients that there are."""
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
         if not torch.isfinite(norm):
             for parameter in self.network.parameters():

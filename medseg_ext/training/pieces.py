@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from medseg_ext.errors import InputError
 from medseg_ext.files import write_atomically, write_beside
 from medseg_ext.layouts.labels import REGIONS
 from medseg_ext.metrics.volumes import bounding_box
+from medseg_ext.processes import gather_objects, process_count, process_rank, shard
 from medseg_ext.training.patients import read_patients
 from medseg_ext.transforms.truth import BRAIN, HEAD, IGNORE, INSIDE, encode_truth, target_from_truth
 from medseg_ext.transforms.zscore import CLIP
@@ -309,7 +311,8 @@ def pack_studies(
     """Read whole studies once, keep them as pieces on disk, and find them there ever after.
 
     It does for patches what MONAI's ``PersistentDataset`` does for whole items: a patch is then cut from the page
-    cache, without reading its study again, and the set may be larger than the memory.
+    cache, without reading its study again, and the set may be larger than the memory. Several processes share the
+    reading.
 
     Args:
         data: a dictionary a study, with a ``patient`` by which its files are named.
@@ -330,4 +333,13 @@ def pack_studies(
             write_piece(folder, make_piece({**made, "name": path.stem, "patient": item["patient"]}, kind), source)
         return read_piece(path)
 
+    if process_count() > 1:
+        # each process its share, then what it still lacks, as on a node with a disk of its own; what fails here fails
+        # below too, where all processes tell it alike
+        def try_to_pack(item: Mapping[str, Any]) -> None:
+            with contextlib.suppress(Exception):
+                pack(item)
+
+        read_patients(shard(data, process_rank(), process_count()), try_to_pack, workers, progress, "packing studies")
+        gather_objects(None)
     return read_patients(data, pack, workers, progress, "packing studies")

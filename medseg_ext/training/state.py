@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from medseg_ext.errors import InputError
 from medseg_ext.files import write_beside
+from medseg_ext.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class TrainingState:
             saved with others is refused: another fold or another seed is another training.
 
     Raises:
-        InputError: the file is of another training (other network, objects or settings) or damaged, or a file cannot be
-            written.
+        InputError: the file is of another training (other network, objects or settings) or damaged, a file cannot be
+            written, or processes on several nodes do not find the same file.
     """
 
     def __init__(
@@ -90,6 +91,16 @@ class TrainingState:
 
     def load(self, engine: Engine) -> None:
         """Continue from the saved state where there is one."""
+        self._load(engine)
+        epochs = gather_objects(engine.state.epoch)
+        if len(set(epochs)) > 1:
+            raise InputError(
+                self.path,
+                f"a state after epoch {max(epochs)} that {epochs.count(min(epochs))} of {len(epochs)} processes lack",
+                "an output folder that all nodes share",
+            )
+
+    def _load(self, engine: Engine) -> None:
         if not self.read_only:
             for left_by_a_kill in self.folder.glob(".part-*.pt"):
                 left_by_a_kill.unlink(missing_ok=True)

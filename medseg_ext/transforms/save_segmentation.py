@@ -14,6 +14,7 @@ from medseg_ext.layouts import Study
 from medseg_ext.layouts.labels import get_convention
 from medseg_ext.layouts.masks import refuse_input
 from medseg_ext.layouts.segmentations import (
+    label_map_files,
     output_stem,
     volumes_ml,
     write_label_map,
@@ -83,7 +84,8 @@ class SaveSegmentationd(SaveStudyd):
             content = {"patient": study.patient, **volumes_ml(labels, native.affine, self.convention)}
             write_volumes(self.output_dir / f"{study.patient}_volumes.json", content)
         # Last: where the label map lies, everything that belongs to it does.
-        write_label_map(self.output_dir / f"{stem}.nii.gz", labels, native.affine, native.path)
+        (path,) = label_map_files(study, self.output_dir)
+        write_label_map(path, labels, native.affine, native.path)
 
 
 def _array(volume: torch.Tensor) -> np.ndarray:

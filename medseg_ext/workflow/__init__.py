@@ -1,19 +1,27 @@
 """What the bundles' configs call: choose patients, load weights, run an engine, with one-line errors."""
 
+from medseg_ext.processes import shard_or_all
 from medseg_ext.workflow.failures import Failures
+from medseg_ext.workflow.join import join_processes, launched, process_device
 from medseg_ext.workflow.options import check_options
 from medseg_ext.workflow.patients import BatchPatients, TrainingPatients
+from medseg_ext.workflow.records import CaseRecords
 from medseg_ext.workflow.run import one_line_interrupts, run_engine
 from medseg_ext.workflow.stream import PatientStream
 from medseg_ext.workflow.weights import load_weights
 
 __all__ = [
     "BatchPatients",
+    "CaseRecords",
     "Failures",
     "PatientStream",
     "TrainingPatients",
     "check_options",
+    "join_processes",
+    "launched",
     "load_weights",
     "one_line_interrupts",
+    "process_device",
     "run_engine",
+    "shard_or_all",
 ]

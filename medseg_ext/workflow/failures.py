@@ -12,20 +12,29 @@ class NothingLeftError(RuntimeError):
 
 
 class Failures:
-    """Print each failure as it comes, remember it, and tell the exit status in the end."""
+    """Print each failure as it comes, remember it, and tell the exit status in the end.
 
-    def __init__(self, errors: Iterable[InputError] = ()) -> None:
+    Args:
+        errors: those there are already. silent: do not print these, as another process does.
+    """
+
+    def __init__(self, errors: Iterable[InputError] = (), silent: bool = False) -> None:
         self._errors: list[InputError] = []
         self.patients: set[str] = set()
         for error in errors:
-            self.add(error, getattr(error, "patient", ""))
+            self._record(error, getattr(error, "patient", ""))
+            if not silent:
+                print_error(error)
 
     def add(self, error: InputError, patient: str = "") -> None:
         """Record and print one failure."""
+        self._record(error, patient)
+        print_error(error)
+
+    def _record(self, error: InputError, patient: str) -> None:
         self._errors.append(error)
         if patient:
             self.patients.add(patient)
-        print_error(error)
 
     def __iter__(self) -> Iterator[InputError]:
         return iter(self._errors)

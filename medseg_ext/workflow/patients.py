@@ -20,7 +20,9 @@ from medseg_ext.layouts import (
     select,
 )
 from medseg_ext.layouts.splits import choose_patients
+from medseg_ext.processes import is_first_process, shard
 from medseg_ext.workflow.failures import Failures
+from medseg_ext.workflow.records import CaseRecords
 from medseg_ext.workflow.run import one_line_errors
 
 Item = dict[str, Any]
@@ -87,10 +89,12 @@ class TrainingPatients:
             source = Path(output_dir) / "split.json"
             if source.exists():
                 split = read_split(source)
-                print(f"no split file: took that of the training's first start, {escaped(source)}", flush=True)
+                said = f"took that of the training's first start, {escaped(source)}"
             else:
                 split = seeded_split([study.patient for study in studies], seed=seed, path=source)
-                print(f"no split file: drew one by patient with seed {seed}, written to {escaped(source)}", flush=True)
+                said = f"drew one by patient with seed {seed}, written to {escaped(source)}"
+            if is_first_process():
+                print(f"no split file: {said}", flush=True)
         if folds:
             split = kfold([*split["train"], *split["val"]], folds, fold, seed)
         self.names = {side: list(split[side]) for side in ("train", "val")}
@@ -117,9 +121,12 @@ class BatchPatients:
         labels: masks are needed (evaluation) or left alone (inference).
         channel_order: sequences wanted. nifti_channel_order: what the channels of a 4-D NIfTI hold; it is printed.
         rules: what makes files a study.
+        records: what an earlier start of the same run has done, which is left out now; None does everything.
+        rank: this process. world_size: processes, of which each takes its share.
 
     Attributes:
-        studies: the usable ones. items: for ``LoadStudyd``. failures: those that are not, already printed.
+        studies: the usable ones, of all processes. items: for ``LoadStudyd``, those that this process has to do.
+        failures: those that are not usable, already printed.
 
     Raises:
         SystemExit: after one line, when nothing can be done at all.
@@ -136,19 +143,26 @@ class BatchPatients:
         channel_order: Sequence[str] = ("t1", "flair", "t1ce"),
         nifti_channel_order: Sequence[str] | None = None,
         rules: StudyRules = LGG_RULES,
+        records: CaseRecords | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         check_output_dir(output_dir, dataset_dir)
         studies, errors = find_studies(
             dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
         )
         self.studies, wrong = select(studies, split_file, split, errors=errors)
-        self.failures = Failures(wrong)
-        if any(study.layout == "nifti-stack" for study in self.studies):
+        self.failures = Failures(wrong, silent=rank > 0 and bool(self.studies))
+        if rank == 0 and any(study.layout == "nifti-stack" for study in self.studies):
             print(f"channels of 4-D NIfTI files: {', '.join(nifti_channel_order or channel_order)}", flush=True)
         if not self.studies:
             raise SystemExit(1)
         check_writable(output_dir)
-        self.items = as_items(self.studies, labels)
+        done = records.done(self.studies) if records is not None else set()
+        if done and rank == 0:
+            print(f"done before: {len(done)} of {len(self.studies)} patients", flush=True)
+        left = [study for study in self.studies if study.patient not in done]
+        self.items = as_items(shard(left, rank, world_size), labels)
 
 
 def check_writable(folder: str | Path) -> None:
@@ -162,6 +176,6 @@ def check_writable(folder: str | Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(target, error.strerror or str(error), "a writable folder") from error

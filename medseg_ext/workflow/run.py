@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from ignite.engine import Engine
 
 from medseg_ext.errors import InputError, input_error_in, print_error, wants_traceback
+from medseg_ext.processes import gather_objects, lost_process
 from medseg_ext.workflow.failures import NothingLeftError
 
 P = ParamSpec("P")
@@ -69,7 +70,8 @@ def one_line_interrupts() -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     """False for what is logged while an error is on its way up that has, or gets, a line of its own."""
     error = sys.exc_info()[1]
-    return input_error_in(error) is None and not isinstance(error, (NothingLeftError, KeyboardInterrupt))
+    quiet = isinstance(error, (NothingLeftError, KeyboardInterrupt, SystemExit))
+    return not quiet and input_error_in(error) is None and lost_process(error) is None
 
 
 @contextmanager
@@ -99,8 +101,8 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
         failures: patients that failed before or meanwhile.
 
     Raises:
-        SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty; 130 when interrupted
-            from the keyboard.
+        SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty in any process, so that
+            none is stopped on account of another's; 130 when interrupted from the keyboard.
     """
     if engine.state.epoch_length == 0:  # MONAI would skip the run with a warning and succeed
         raise InputError("batch_size", "no whole batch in an epoch", "at most the samples an epoch of each process")
@@ -109,5 +111,5 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
             engine.run(**kwargs)
     except NothingLeftError:
         raise SystemExit(1) from None
-    if len(failures):
+    if sum(gather_objects(len(failures))):
         raise SystemExit(1)

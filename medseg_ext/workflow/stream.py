@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from medseg_ext.errors import as_input_error
 from medseg_ext.layouts import Study
+from medseg_ext.processes import process_count
 from medseg_ext.workflow.failures import Failures, NothingLeftError
 
 
@@ -27,7 +28,8 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         progress: show a bar on stderr.
 
     Raises:
-        NothingLeftError: at the end, when every patient failed: engines and metrics cannot do with no data.
+        NothingLeftError: at the end, when every patient failed: engines and metrics cannot do with no data. Not under
+            several processes, where the others may have some and wait for this one.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class PatientStream(IterableDataset[dict[str, Any]]):
                 self.failures.add(known, str(item.get("patient", "")))
             else:
                 yield ready
-        if failed and failed == len(self.data):
+        if failed and failed == len(self.data) and process_count() == 1:
             raise NothingLeftError(f"none of {failed} patients can be used")
 
 

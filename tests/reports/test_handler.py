@@ -12,7 +12,8 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose, CopyItemsd, EnsureChannelFirstd, Lambdad
 
 from medseg_ext.reports import StudyReportHandler
-from medseg_ext.reports.handler import _gathered, _natural
+from medseg_ext.reports import handler as handler_module
+from medseg_ext.reports.handler import _natural
 
 
 @pytest.fixture
@@ -196,21 +197,22 @@ def test_in_a_monai_evaluator_made_from_config(head, tmp_path):
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1].startswith("c0,")
 
 
-def test_processes_are_gathered_on_the_first(monkeypatch):
-    def row(name):
-        return {"patient": name}, None
-
-    def gather(everybody, mine):
-        everybody[:] = [mine, [row("b"), row("a")]]
-
-    distributed = torch.distributed
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_gather_object", gather)
-    monkeypatch.setattr(distributed, "get_rank", lambda: 0)
-    assert [one["patient"] for one, _ in _gathered([row("a"), row("c")])] == ["a", "c", "b"]
-    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
-    assert _gathered([row("a")]) == []
+def test_processes_are_gathered_on_the_first(items, tmp_path, monkeypatch):
+    """The second one has p1, too, and p2, and a failure that both know."""
+    others = StudyReportHandler(tmp_path, errors=["p8: bad", "p9: worse"])
+    for item in list(items(3))[1:]:
+        others.add(item)
+    theirs = (others._patients, {"p9"}, ["p8: bad", "p9: worse"])
+    monkeypatch.setattr(handler_module, "gather_objects", lambda mine: [mine, theirs])
+    monkeypatch.setattr(handler_module, "is_first_process", lambda: True)
+    run(StudyReportHandler(tmp_path / "first", errors=["p8: bad"]), items(2))
+    rows = (tmp_path / "first" / "metrics.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["p0", "p1", "p2"]
+    page = (tmp_path / "first" / "summary.html").read_text(encoding="utf-8")
+    assert page.count("p8: bad") == page.count("p9: worse") == 1
+    monkeypatch.setattr(handler_module, "is_first_process", lambda: False)
+    run(StudyReportHandler(tmp_path / "second"), items(1))
+    assert not (tmp_path / "second").exists()
 
 
 def test_names_sort_as_numbers():

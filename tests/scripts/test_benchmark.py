@@ -102,7 +102,7 @@ def test_masks_are_counted(tmp_path: Path) -> None:
 
 def test_a_bundle_without_configs_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train\.json: found no file"):
-        benchmark_lgg._read_config(tmp_path, "train.json")
+        benchmark_lgg.read_config(tmp_path, "train.json")
 
 
 @pytest.mark.parametrize("option", ["--patients", "--repeats", "--threads", "--images"])

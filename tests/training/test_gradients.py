@@ -48,7 +48,7 @@ def test_all_gradients_together() -> None:
     network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, 2.0)
-    ClipGradients(network, 1.0)(None)  # four of 2 have norm 4
+    ClipGradients(network, 1.0).clip()  # four of 2 have norm 4
     for parameter in network.parameters():
         torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 0.5))
 
@@ -56,6 +56,6 @@ def test_all_gradients_together() -> None:
 def test_gradients_that_are_not_finite_change_nothing() -> None:
     network = torch.nn.Linear(2, 1)
     network.weight.grad, network.bias.grad = torch.tensor([[1.0, float("inf")]]), torch.ones(1)
-    ClipGradients(network, 1.0)(None)
+    ClipGradients(network, 1.0).clip()
     assert network.weight.grad.tolist() == [[0, 0]]
     assert network.bias.grad.tolist() == [0]
