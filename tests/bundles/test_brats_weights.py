@@ -69,8 +69,8 @@ CHANGES: dict[str, Change] = {
     "oblique": oblique,
     "units": other_units,
 }
-#: Least Dice of tumour core, whole tumour, enhancing tumour against the plain run. Aslant, the blocks of voxels that the
-#: network's stem takes together are others, and that alone moves the outlines of this phantom by as much: see docs.
+#: Least Dice of tumour core, whole tumour, enhancing tumour against the plain run. Aslant, the blocks of voxels that
+#: the network's stem takes together are others, and that alone moves the outlines of this phantom by as much: see docs.
 LEAST = {"turned": (0.99, 0.99, 0.99), "oblique": (0.96, 0.97, 0.93), "units": (0.99, 0.99, 0.99)}
 SUBSETS = [names for count in (1, 2, 3) for names in itertools.combinations(BRATS_CHANNELS, count)]
 
