@@ -7,9 +7,9 @@
 
 Each row of the list is an overlay of ``train.json``, or several, checked before anything runs. ``run`` trains it by
 ``monai.bundle run training`` with each seed, as an MLflow run of ``OUT/mlruns.db``, scores it on the list's split by
-``evaluating``, and has it segment a phantom. It goes on where it was stopped; a row that fails does not stop the others,
-and is tried again by the next call. ``report`` writes OUT/report.md and OUT/report.html of the runs that have finished;
-``run`` ends with that too.
+``evaluating``, and has it segment a phantom. It goes on where it was stopped; a row that fails does not stop the
+others, and is tried again by the next call. ``report`` writes OUT/report.md and OUT/report.html of the runs that have
+finished; ``run`` ends with that too.
 """
 
 from __future__ import annotations

@@ -56,9 +56,10 @@ def track_reference(uri: str, experiment: str, name: str, log: Path, parameters:
 
 
 def read_reference_log(path: Path) -> list[tuple[int, float, float]]:
-    """Images, mean training loss since the row before, and validation DSC of each row of the reference's ``log.csv``."""
+    """Images, mean training loss since the row before and validation DSC, of each row of a ``log.csv``."""
     with path.open(newline="") as stream:
-        return [(int(r["images"]), float(r["train_loss"] or "nan"), float(r["val_dsc"])) for r in csv.DictReader(stream)]
+        rows = list(csv.DictReader(stream))
+    return [(int(row["images"]), float(row["train_loss"] or "nan"), float(row["val_dsc"])) for row in rows]
 
 
 def epoch_means(curve: Curve, steps: int) -> dict[int, float]:

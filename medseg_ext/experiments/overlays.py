@@ -63,7 +63,9 @@ def merged_config(paths: Sequence[Path]) -> Config:
             parser.update(ConfigParser.load_config_file(str(path)))
         except (KeyError, ValueError, TypeError) as error:
             said = " ".join(str(error).split())
-            raise InputError(path, f"a key of nothing that is there ({said})", "ids of the configs before it") from error
+            raise InputError(
+                path, f"a key of nothing that is there ({said})", "ids of the configs before it"
+            ) from error
     config: Config = parser.get()
     return config
 

@@ -105,15 +105,17 @@ def _describe(sweep: Mapping[str, Any], rows: Mapping[str, Sequence[Result]], ba
     seeds = sorted({result["seed"] for results in rows.values() for result in results})
     best = sweep["weights"] == "model_best.pt"
     patients = len(rows[base][0]["patients"])
-    chosen = "chosen on the patients that are scored here, which flatters each row" if best else "those of the last step"
+    chosen = "those of the last step"
+    if best:
+        chosen = "chosen on the patients that are scored here, which flatters each row"
     return (
         f"Budget of each run: {samples:,} training samples, {budget['max_epochs']} epochs of "
         f"{budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; seeds {', '.join(map(str, seeds))}. "
-        f"Scored on the {patients} patients of {sweep['split']}; weights: {chosen}. Dice of a patient's whole volume, the "
-        "mean over the seeds; intervals: 95 %, bootstrap over patients. Rows are compared patient by patient with the "
-        f"baseline, {base}: bootstrap of the paired difference, and Wilcoxon's signed-rank test, its p corrected for "
-        f"the rows of its group by {CORRECTION}. Better or worse needs an interval without 0 and a corrected p of {LEVEL} or less; "
-        "perhaps, the interval alone."
+        f"Scored on the {patients} patients of {sweep['split']}; weights: {chosen}. Dice of a patient's whole volume, "
+        "the mean over the seeds; intervals: 95 %, bootstrap over patients. Rows are compared patient by patient with "
+        f"the baseline, {base}: bootstrap of the paired difference, and Wilcoxon's signed-rank test, its p corrected for "
+        f"the rows of its group by {CORRECTION}. Better or worse needs an interval without 0 and a corrected p of "
+        f"{LEVEL} or less; perhaps, the interval alone."
     )
 
 

@@ -36,7 +36,7 @@ _SCHEMA: dict[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "required": list(BUDGET),
-            "properties": {name: _COUNT for name in BUDGET},
+            "properties": dict.fromkeys(BUDGET, _COUNT),
         },
         "values": {"type": "object"},
         "weights": {"enum": list(WEIGHTS)},

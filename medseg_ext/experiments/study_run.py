@@ -56,9 +56,7 @@ class TransferStudy:
         InputError: a set without patients, a fold that there is not, or a folder of another study.
     """
 
-    def __init__(
-        self, study: Study, lgg: Path, split_file: Path, pieces: Path, people: People, output: Path
-    ) -> None:
+    def __init__(self, study: Study, lgg: Path, split_file: Path, pieces: Path, people: People, output: Path) -> None:
         self.study, self.people = study, people
         self.lgg, self.pieces, self.output = lgg.resolve(), pieces.resolve(), output.resolve()
         split = read_split(split_file)
@@ -179,7 +177,11 @@ class TransferStudy:
         }
         run_verb("training", study.bundle, study.configs, values, folder, self.store)
         weights = folder / "training" / study.weights
-        rows = self._score_pieces(run, folder, weights) if study.target == PIECES else self._score_slices(run, folder, weights)
+        rows = (
+            self._score_pieces(run, folder, weights)
+            if study.target == PIECES
+            else self._score_slices(run, folder, weights)
+        )
         loss = tracked_curve(self.store, run.name, LOSS)
         seconds = seconds_an_epoch(loss, study.steps_an_epoch)
         _, recorded = tracked_runs(self.store, run.name)

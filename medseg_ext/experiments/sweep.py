@@ -104,7 +104,9 @@ class Sweep:
         place = {"bundle_root": str(plan.bundle), "dataset_dir": str(self.data), "split_file": str(self.split_file)}
         training = {**place, **row.values, **plan.budget, "seed": seed, "output_dir": str(folder / "training")}
         record = {"experiment_name": f"{plan.bundle.name}_experiments", "run_name": name}
-        run_verb("training", plan.bundle, [configs / "train.json", *row.overlays], training | record, folder, self.store)
+        run_verb(
+            "training", plan.bundle, [configs / "train.json", *row.overlays], training | record, folder, self.store
+        )
         weights = folder / "training" / plan.weights
         scoring = _write_yaml(folder / "scoring.yaml", row.scoring)
         files = [configs / "inference.json", configs / "evaluate.yaml", *scoring]
@@ -121,7 +123,9 @@ class Sweep:
         loss = tracked_curve(self.store, name, LOSS)
         dice = {epoch: value for epoch, (value, _) in tracked_curve(self.store, name, DICE).items()}
         steps = plan.steps_an_epoch
-        self._write_result(row, seed, folder, patients, weights, epoch_means(loss, steps), dice, seconds_an_epoch(loss, steps))
+        self._write_result(
+            row, seed, folder, patients, weights, epoch_means(loss, steps), dice, seconds_an_epoch(loss, steps)
+        )
 
     def _run_reference(self, row: Experiment, seed: int, folder: Path) -> None:
         """The recipe of ``scripts/reference_lgg.py`` on as many images, scored by its own DSC and as the others are."""
@@ -129,7 +133,15 @@ class Sweep:
         place = ["--dataset-dir", str(self.data), "--split-file", str(self.split_file)]
         every = max(plan.samples // 8, 16)
         command = [sys.executable, str(_SCRIPTS / "reference_lgg.py"), "train", *place, "--output-dir", str(training)]
-        command += ["--images", str(plan.samples), "--val-every", str(every), "--seed", str(seed), "--fast-augmentation"]
+        command += [
+            "--images",
+            str(plan.samples),
+            "--val-every",
+            str(every),
+            "--seed",
+            str(seed),
+            "--fast-augmentation",
+        ]
         if not (training / "report.json").exists():
             run_logged(command, folder / "training.log", folder.parent)
         masks, weights = folder / "masks", training / plan.weights

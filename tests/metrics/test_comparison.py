@@ -41,7 +41,7 @@ def test_holm_lies_between_none_and_bonferroni(p_values: list[float]) -> None:
 def test_against_the_baseline() -> None:
     patients = [f"p{i}" for i in range(8)]
     base = dict.fromkeys(patients, 0.5)
-    up = {p: 0.6 for p in patients}
+    up = dict.fromkeys(patients, 0.6)
     mixed = {p: 0.5 + (0.1 if i % 2 else -0.1) for i, p in enumerate(patients)}
     found = compare_with_baseline({"mixed": mixed, "base": base, "up": up}, "base")
     assert list(found) == ["mixed", "up"]
