@@ -35,7 +35,8 @@ class Sample(NamedTuple):
 
     Args:
         group: ``source``, or the kind of piece. patient: who.
-        image: (n, C, H, W). head: (n, H, W) bool. air: (C,), what lies outside. present: (C,) which sequences are there.
+        image: (n, C, H, W). head: (n, H, W) bool.
+        air: (C,), what lies outside. present: (C,), which sequences are there.
     """
 
     group: str
@@ -73,9 +74,8 @@ class SliceEncoder:
         pad = [n for size in reversed(shown.shape[2:]) for n in (0, round_up(size, self.divisor) - size)]
         head = functional.pad(sample.head[:, None].float(), pad)
         shown = functional.pad(shown, pad)
-        shown[:, channel] += (
-            sample.air[channel] * (functional.pad(torch.ones_like(sample.head[:, None]), pad) == 0)[:, 0]
-        )
+        inside = functional.pad(torch.ones_like(sample.head), pad)
+        shown[:, channel] = torch.where(inside, shown[:, channel], sample.air[channel])
         self.seen.clear()
         with torch.inference_mode():
             self.network(shown)
@@ -195,9 +195,9 @@ def measure_distance(
     picture = _draw(output / "figures" / "features.png", clouds)
     note = (
         f"Features of the 2-D network trained on the source, at its bottleneck, the mean over the head of {_SLICES} "
-        "slices a patient, who is shown one sequence at a time; each feature brought to mean 0 and deviation 1 over all. "
-        "Squared maximum mean discrepancy, unbiased (Gretton et al. 2012), Gaussian kernel whose bandwidth is the median "
-        f"distance of all patients; p by {permutations} permutations of patients. {len(set(patients)) - len(alone)} "
+        "slices a patient, who is shown one sequence at a time; each feature brought to mean 0 and deviation 1 over "
+        "all. Squared maximum mean discrepancy, unbiased (Gretton et al. 2012), Gaussian kernel whose bandwidth is the "
+        f"median distance of all patients; p by {permutations} permutations of patients. {len(set(patients)) - len(alone)} "
         "persons of the source who are in the target too are left out of the source."
     )
     content = {"note": note, "distances": distances, "picture": picture.relative_to(output).as_posix()}

@@ -113,8 +113,8 @@ def _describe(sweep: Mapping[str, Any], rows: Mapping[str, Sequence[Result]], ba
         f"{budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; seeds {', '.join(map(str, seeds))}. "
         f"Scored on the {patients} patients of {sweep['split']}; weights: {chosen}. Dice of a patient's whole volume, "
         "the mean over the seeds; intervals: 95 %, bootstrap over patients. Rows are compared patient by patient with "
-        f"the baseline, {base}: bootstrap of the paired difference, and Wilcoxon's signed-rank test, its p corrected for "
-        f"the rows of its group by {CORRECTION}. Better or worse needs an interval without 0 and a corrected p of "
+        f"the baseline, {base}: bootstrap of the paired difference, and Wilcoxon's signed-rank test, its p corrected "
+        f"for the rows of its group by {CORRECTION}. Better or worse needs an interval without 0 and a corrected p of "
         f"{LEVEL} or less; perhaps, the interval alone."
     )
 

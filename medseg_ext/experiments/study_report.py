@@ -132,8 +132,8 @@ def write_report(output: Path) -> tuple[Path, Path]:
     document.table(*_times(study, results))
     document.text(
         "Seconds an epoch: training alone, without validation, the median over runs. Time to a Dice: the first epoch "
-        "whose validation reaches it times the seconds of an epoch of that run, the median over the runs that reach it. "
-        "What a source's own training takes is not in it."
+        "whose validation reaches it times the seconds of an epoch of that run, the median over the runs that reach "
+        "it. What a source's own training takes is not in it."
     )
     if (output / DISTANCES).exists():
         _add_distances(document, output)
@@ -152,11 +152,11 @@ def _describe(study: Mapping[str, Any], results: Sequence[Result]) -> str:
         counts.append(f"{share:.0%} ({some} patients, {len(folds)} folds, {len(seeds)} seeds)")
     return (
         f"Budget of each run on the target, whatever it starts from: {samples:,} training samples, "
-        f"{budget['max_epochs']} epochs of {budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; weights: "
-        f"{study['weights']}. Sources are trained once a fold, without the persons held out there. Shares of the training "
-        f"patients: {'; '.join(counts)}. Dice of held-out patients, the mean over a patient's pieces and over seeds, "
-        "patients of all folds together; intervals: 95 %, bootstrap over patients. Gains are paired, patient by patient, "
-        f"against from scratch at the same share; p: Wilcoxon's signed-rank test, corrected within a region by "
+        f"{budget['max_epochs']} epochs of {budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; "
+        f"weights: {study['weights']}. Sources are trained once a fold, without the persons held out there. Shares of "
+        f"the training patients: {'; '.join(counts)}. Dice of held-out patients, the mean over a patient's pieces and over seeds, "
+        "patients of all folds together; intervals: 95 %, bootstrap over patients. Gains are paired, patient by "
+        f"patient, against from scratch at the same share; p: Wilcoxon's signed-rank test, corrected within a region by "
         f"{CORRECTION}. It pays, or harms, where the interval leaves out 0 and the corrected p is {LEVEL} or less; it "
         "may, where the interval alone does."
     )
@@ -181,12 +181,11 @@ def _table(cells: Sequence[Cell], results: Sequence[Result]) -> tuple[list[str],
         e, g = bootstrap_mean(c.scores.values()), c.gain
         line = [c.region.upper(), f"{c.share:.0%}", c.arm, str(e["n"])]
         line.append(f"{e['mean']:.3f} ({e['ci95'][0]:.3f} to {e['ci95'][1]:.3f})")
-        line += (
-            ["", "", "", ""]
-            if g is None
-            else [f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", f"{g.p:.3f}", f"{g.p_corrected:.3f}"]
-            + [_ANSWERS[g.verdict]]
-        )
+        if g is None:
+            line += [""] * 4
+        else:
+            line += [f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", f"{g.p:.3f}", f"{g.p_corrected:.3f}"]
+            line.append(_ANSWERS[g.verdict])
         lines.append(line)
     return head, lines
 
@@ -207,9 +206,8 @@ def _times(study: Mapping[str, Any], results: Sequence[Result]) -> tuple[list[st
                     if r["seconds_an_epoch"] is not None
                     and (epoch := epochs_to({int(e): v for e, v in r["val_mean_dice"].items()}, target)) is not None
                 ]
-                line.append(
-                    f"{np.median(reached):.0f} ({len(reached)} of {len(runs)})" if reached else f"never ({len(runs)})"
-                )
+                when = f"{np.median(reached):.0f}" if reached else "never"
+                line.append(f"{when} ({len(reached)} of {len(runs)})")
             lines.append(line)
     return head, lines
 
