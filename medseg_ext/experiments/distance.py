@@ -197,8 +197,8 @@ def measure_distance(
         f"Features of the 2-D network trained on the source, at its bottleneck, the mean over the head of {_SLICES} "
         "slices a patient, who is shown one sequence at a time; each feature brought to mean 0 and deviation 1 over "
         "all. Squared maximum mean discrepancy, unbiased (Gretton et al. 2012), Gaussian kernel whose bandwidth is the "
-        f"median distance of all patients; p by {permutations} permutations of patients. {len(set(patients)) - len(alone)} "
-        "persons of the source who are in the target too are left out of the source."
+        f"median distance of all patients; p by {permutations} permutations of patients. "
+        f"{len(set(patients)) - len(alone)} persons of the source who are in the target too are left out of the source."
     )
     content = {"note": note, "distances": distances, "picture": picture.relative_to(output).as_posix()}
     return write_json(content, output / DISTANCES)
