@@ -155,9 +155,9 @@ def _describe(study: Mapping[str, Any], results: Sequence[Result]) -> str:
         f"{budget['max_epochs']} epochs of {budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; "
         f"weights: {study['weights']}. Sources are trained once a fold, without the persons held out there. Shares of "
         f"the training patients: {'; '.join(counts)}. Dice of held-out patients, the mean over a patient's pieces "
-        "and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients. Gains are paired, patient by "
-        "patient, against from scratch at the same share; p: Wilcoxon's signed-rank test, corrected within a region "
-        f"by {CORRECTION}. It pays, or harms, where the interval leaves out 0 and the corrected p is {LEVEL} or less; "
+        "and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients. Gains are paired, "
+        "patient by patient, against from scratch at the same share; p: Wilcoxon's signed-rank test, "
+        f"corrected within a region by {CORRECTION}. It pays, or harms, where the interval leaves out 0 and the corrected p is {LEVEL} or less; "
         "it may, where the interval alone does."
     )
 

@@ -22,7 +22,8 @@ def test_both(tmp_path: Path) -> None:
     document.picture(picture, "what", tmp_path)
     markdown, page = document.write(tmp_path / "report")
     assert markdown.read_text() == (
-        "# A < B\n\n## Part\n\n5 < 6\n\n- x\n- y\n\n| a | b |\n| --- | --- |\n| 1\\|2 | <3> |\n\n![what](figures/a.png)\n"
+        "# A < B\n\n## Part\n\n5 < 6\n\n- x\n- y\n\n"
+        "| a | b |\n| --- | --- |\n| 1\\|2 | <3> |\n\n![what](figures/a.png)\n"
     )
     html = page.read_text()
     assert "<td>1|2</td><td>&lt;3&gt;</td>" in html
