@@ -3,7 +3,7 @@
 
     python scripts/transfer_study.py run bundles/brats_3d_segmentation/configs/experiments/transfer_study.yaml \\
         --lgg DIR/kaggle_3m --pieces PIECES --people DATA/brats/patients.csv --output OUT
-    python scripts/transfer_study.py distance STUDY.yaml --weights OUT/sources/slices/fold_3/training/model_best.pt \\
+    python scripts/transfer_study.py distance STUDY.yaml --weights OUT/sources/slices/fold_3/training/model_last.pt \\
         --lgg DIR/kaggle_3m --pieces PIECES --people DATA/brats/patients.csv --output OUT
     python scripts/transfer_study.py report OUT
 

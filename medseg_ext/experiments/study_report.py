@@ -157,8 +157,8 @@ def _describe(study: Mapping[str, Any], results: Sequence[Result]) -> str:
         f"the training patients: {'; '.join(counts)}. Dice of held-out patients, the mean over a patient's pieces "
         "and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients. Gains are paired, "
         "patient by patient, against from scratch at the same share; p: Wilcoxon's signed-rank test, "
-        f"corrected within a region by {CORRECTION}. It pays, or harms, where the interval leaves out 0 and the corrected p is {LEVEL} or less; "
-        "it may, where the interval alone does."
+        f"corrected within a region by {CORRECTION}. It pays, or harms, where the interval leaves out 0 and the "
+        f"corrected p is {LEVEL} or less; it may, where the interval alone does."
     )
 
 
