@@ -21,7 +21,8 @@ from medseg_ext.layouts import BRATS_CHANNELS, find_studies, patient_group
 from medseg_ext.metrics.discrepancy import Array, maximum_mean_discrepancy, principal_components
 from medseg_ext.reports import write_json
 from medseg_ext.training import read_pieces, whole_piece
-from medseg_ext.workflow import as_items, load_weights
+from medseg_ext.workflow import load_weights
+from medseg_ext.workflow.patients import as_items
 
 LAYER = "backbone.bottleneck"
 SOURCE = "source"

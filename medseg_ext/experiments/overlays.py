@@ -14,7 +14,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
-from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY
+from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY, merge_kv
 
 from medseg_ext.errors import InputError
 from medseg_ext.files import check_regular
@@ -57,10 +57,11 @@ def merged_config(paths: Sequence[Path]) -> Config:
     Raises:
         InputError: one of them changes what is not there.
     """
-    parser = ConfigParser()
+    parser = ConfigParser(config={})
     for path in paths:
         try:
-            parser.update(ConfigParser.load_config_file(str(path)))
+            for key, value in ConfigParser.load_config_file(str(path)).items():
+                merge_kv(parser, key, value)
         except (KeyError, ValueError, TypeError) as error:
             said = " ".join(str(error).split())
             raise InputError(

@@ -111,7 +111,7 @@ def test_refused_before_anything_runs(data: Path, tmp_path: Path, capsys: pytest
     assert said("--data", str(empty)).startswith(f"error: {empty}: found ")
     split = tmp_path / "split.json"
     split.write_text('{"train": ["p0"], "val": []}')
-    assert "no patients in 'val'" in said("--split_file", str(split))
+    assert "no patient in 'val'" in said("--split_file", str(split))
     assert not list((tmp_path / "out").rglob("*.log"))
 
 
