@@ -91,12 +91,12 @@ def slices_of_studies(folder: Path, patients: Sequence[str], encoder: SliceEncod
     Raises:
         InputError: none of the patients is there.
     """
-    studies, _ = find_studies(folder, channel_order=encoder.channels, masks="ignore")
+    studies, _ = find_studies(folder, channel_order=encoder.channels, masks="required")
     chosen = [study for study in studies if study.patient in set(patients)]
     if not chosen:
         raise InputError(folder, "none of the source's patients", "the folder that the split is of")
-    for item in tqdm(as_items(chosen, labels=False), desc="source", unit="patient"):
-        image = encoder.preprocessing({**item, "label": item["image"]})["image"]
+    for item in tqdm(as_items(chosen, labels=True), desc="source", unit="patient"):
+        image = encoder.preprocessing(item)["image"]
         image = torch.as_tensor(image).as_subclass(torch.Tensor).float()
         air = image.flatten(1).amin(1)
         head = (image > air.view(-1, 1, 1, 1)).any(0)

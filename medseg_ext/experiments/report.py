@@ -87,7 +87,10 @@ def write_report(output: Path) -> tuple[Path, Path]:
     figures.mkdir(exist_ok=True)
     for path, caption in (
         (_draw_differences(figures / "differences.png", rows, compared, base), "Difference of Dice to the baseline"),
-        (_draw_curves(figures / "curves.png", rows, base), "Curves"),
+        (
+            _draw_curves(figures / "curves.png", rows, base),
+            "Curves of the first seed; a loss compares with its own kind alone",
+        ),
     ):
         document.picture(path, caption, output)
     document.heading("Examples")
