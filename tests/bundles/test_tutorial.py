@@ -12,10 +12,14 @@ import pytest
 
 from .conftest import Small
 
-PHANTOMS = {
-    "lgg_2d_segmentation": ["--layout", "kaggle", "--shape", "64", "64", "6"],
-    "brats_3d_segmentation": ["--layout", "brats2020", "--shape", "60", "60", "40", "--spacing", "1", "1", "1"],
-}
+
+def phantom_options(small: Small) -> list[str]:
+    options = ["--layout", small.layout]
+    for name in ("shape", "spacing", "kind"):
+        if name in small.phantom:
+            value = small.phantom[name]
+            options += [f"--{name}", *([value] if isinstance(value, str) else map(str, value))]
+    return options
 
 
 def cells(bundle: Path) -> list[dict[str, Any]]:
@@ -44,7 +48,7 @@ def test_notebook_runs(bundle: Path, small: Small, tmp_path: Path, monkeypatch: 
                 names |= {
                     "OUTPUT": str(tmp_path),
                     "PHANTOMS": 5,
-                    "PHANTOM_OPTIONS": [*PHANTOMS[bundle.name], "--kind", "high"],
+                    "PHANTOM_OPTIONS": phantom_options(small),
                 }
                 names["TRAINING"] = {**small.network, **small.training}
     matplotlib.pyplot.close("all")
