@@ -88,10 +88,9 @@ def check_overlays(paths: Sequence[Path], base: Sequence[Path]) -> Config:
     Raises:
         InputError: naming the file, the key, and what is near it.
     """
-    known = merged_config(base)
     together: Config = {}
-    for path in paths:
-        overlay = read_overlay(path)
+    for number, path in enumerate(paths):
+        known, overlay = merged_config([*base, *paths[:number]]), read_overlay(path)
         referred = set(_references({**known, **overlay}))
         for key, value in overlay.items():
             parts = _parts(key)
@@ -131,17 +130,19 @@ def _parts(key: str) -> list[str]:
 
 
 def _check_key(path: Path, parts: Sequence[str], config: Any, referred: set[str]) -> None:
-    if len(parts) == 1 and (parts[0] in config or parts[0] in referred):
+    if len(parts) == 1 and parts[0] in referred:
         return
-    for depth, part in enumerate(parts[:-1] if len(parts) > 1 else parts):
+    for depth, part in enumerate(parts):
+        if depth and depth == len(parts) - 1 and ConfigComponent.is_instantiable(config):
+            return  # an argument more, which is checked with its component
         if isinstance(config, list) and part.isdigit() and int(part) < len(config):
             config = config[int(part)]
         elif isinstance(config, Mapping) and part in config:
             config = config[part]
         else:
             near = difflib.get_close_matches(part, list(config) if isinstance(config, Mapping) else [], n=1)
-            unknown = ID_SEP_KEY.join(parts[: depth + 1])
             hint = f" (did you mean {near[0]}?)" if near else ""
+            unknown = ID_SEP_KEY.join(parts[: depth + 1])
             raise InputError(path, f"an unknown key {unknown!r}", f"a key of the configs below it{hint}")
 
 

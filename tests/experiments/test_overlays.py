@@ -55,6 +55,7 @@ def test_allowed(base: Path, tmp_path: Path, content: dict) -> None:
         ({"lerning_rate": 0.2}, r"unknown key 'lerning_rate', .*did you mean learning_rate"),
         ({"trian#sampler": 1}, r"unknown key 'trian', .*did you mean train"),
         ({"train#smapler#samples": 1}, r"unknown key 'train::smapler', .*did you mean sampler"),
+        ({"train#smapler": 1}, r"unknown key 'train::smapler', .*did you mean sampler"),
         ({"train#sampler#sample": 1}, r"CountingSampler with an unknown argument 'sample', allowed samples, rank"),
         ({"loss": {"_target_": "DiceLoss", "sigmiod": True}}, r"DiceLoss with an unknown argument 'sigmiod'"),
         ({"loss": {"_target_": "monai.losses.DiseLoss"}}, r"_target_ monai.losses.DiseLoss, which there is not"),
@@ -67,6 +68,15 @@ def test_allowed(base: Path, tmp_path: Path, content: dict) -> None:
 def test_refused(base: Path, tmp_path: Path, content: object, said: str) -> None:
     with pytest.raises(InputError, match=rf"overlay\.yaml: found .*{said}"):
         check_overlays([overlay(tmp_path, content)], [base])
+
+
+def test_an_overlay_may_change_what_the_one_before_it_brought(base: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("rate: {low: 1}\n+optimizer: {lr: '@rate#low'}\n")
+    second.write_text("rate#low: 2\n")
+    assert check_overlays([first, second], [base])["rate#low"] == 2
+    with pytest.raises(InputError, match=r"second\.yaml: found an unknown key 'rate'"):
+        check_overlays([second, first], [base])
 
 
 def test_damaged_and_missing(base: Path, tmp_path: Path) -> None:
