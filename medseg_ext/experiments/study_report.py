@@ -98,7 +98,8 @@ def make_cells(results: Sequence[Result], arms: Sequence[str]) -> list[Cell]:
         compared: dict[tuple[str, float], Comparison] = {}
         for (key, differences), p, corrected in zip(gains.items(), p_values, holm(p_values), strict=True):
             e = bootstrap_mean(differences)
-            compared[key] = Comparison(e["mean"], *e["ci95"], p, corrected, e["n"])
+            low, high = e["ci95"]
+            compared[key] = Comparison(e["mean"], low, high, p, corrected, e["n"])
         cells += [Cell(a, s, region, scores[a, s], compared.get((a, s))) for a, s in scores]
     return cells
 
@@ -149,7 +150,7 @@ def _describe(study: Mapping[str, Any], results: Sequence[Result]) -> str:
         patients = sorted({r["train_patients"] for r in of_share})
         seeds, folds = ({r[key] for r in of_share} for key in ("seed", "fold"))
         some = f"{patients[0]}" if len(patients) == 1 else f"{patients[0]} to {patients[-1]}"
-        counts.append(f"{share:.0%} ({some} patients, {len(folds)} folds, {len(seeds)} seeds)")
+        counts.append(f"{share:.0%} ({some} patients; folds: {len(folds)}, seeds: {len(seeds)})")
     return (
         f"Budget of each run on the target, whatever it starts from: {samples:,} training samples, "
         f"{budget['max_epochs']} epochs of {budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; "

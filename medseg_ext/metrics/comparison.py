@@ -92,5 +92,6 @@ def compare_with_baseline(
     found = {}
     for (name, (first, second)), p, corrected in zip(pairs.items(), p_values, holm(p_values), strict=True):
         estimate = paired_difference(first, second, draws, seed)
-        found[name] = Comparison(estimate["mean"], *estimate["ci95"], p, corrected, estimate["n"])
+        low, high = estimate["ci95"]
+        found[name] = Comparison(estimate["mean"], low, high, p, corrected, estimate["n"])
     return found

@@ -172,7 +172,7 @@ def test_report(tmp_path: Path, gain: float, answer: str) -> None:
     text = markdown.read_text()
     assert f"- WT, 5%, x: {answer}, {gain:+.3f} ({gain:+.3f} to {gain:+.3f})" in text
     assert "400 training samples, 4 epochs of 100 in batches of 2" in text
-    assert "5% (5 patients, 1 folds, 1 seeds)" in text
+    assert "5% (5 patients; folds: 1, seeds: 1)" in text
     # .4 is reached at epoch 4, .6 never: 4 x 10 s and 4 x 8 s
     assert "| 5% | scratch | 10.0 | 40 (1 of 1) | never (0 of 1) |" in text
     assert "| 5% | x | 8.0 | 32 (1 of 1) | 32 (1 of 1) |" in text

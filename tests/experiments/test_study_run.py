@@ -147,7 +147,7 @@ def test_slices(data: Path, tmp_path: Path) -> None:
 def test_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for study, said in (
         ({**PIECES_STUDY, "folds": [7]}, "found fold 7, allowed 0, 1"),
-        ({**PIECES_STUDY, "configs": ["train.json"]}, "unknown value 'shares'"),
+        ({**PIECES_STUDY, "configs": ["train.json"]}, "unknown value 'frozen' of frozen"),
     ):
         with pytest.raises(SystemExit) as stopped:
             run(data, study, tmp_path / "out")
