@@ -36,7 +36,6 @@ def test_notebook_holds_no_output(bundle: Path) -> None:
     assert sum("parameters" in cell["metadata"].get("tags", ()) for cell in cells(bundle)) == 1
 
 
-@pytest.mark.slow
 def test_notebook_runs(bundle: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matplotlib.use("agg")
     monkeypatch.chdir(bundle / "docs")
