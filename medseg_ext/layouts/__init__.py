@@ -14,6 +14,7 @@ from medseg_ext.layouts.splits import (
     read_split,
     seeded_split,
     select,
+    share_of_patients,
     write_split,
 )
 from medseg_ext.layouts.study import (
@@ -56,6 +57,7 @@ __all__ = [
     "regions_from_labels",
     "seeded_split",
     "select",
+    "share_of_patients",
     "study_from_files",
     "study_from_path",
     "write_mask",

@@ -176,6 +176,23 @@ def kfold(patients: Iterable[str], folds: int, fold: int, seed: int = 0) -> dict
     return {"train": _flat(rest), "val": _flat(held_out)}
 
 
+def share_of_patients(patients: Iterable[str], share: float, seed: int = 0) -> list[str]:
+    """A share of the patients, drawn by the seed; a smaller share of the same seed is part of a larger one.
+
+    Args:
+        patients: names; studies of one person stay together.
+        share: of the persons, above 0 to 1; at least one person is left.
+        seed: of the draw.
+
+    Raises:
+        InputError: for a share that is none.
+    """
+    if not 0 < share <= 1:
+        raise InputError("patients_share", str(share), "above 0, 1 at the most")
+    groups = _shuffled_groups(patients, seed)
+    return _flat(groups[: max(1, round(share * len(groups)))])
+
+
 def choose_patients(
     studies: Sequence[Study],
     split: Mapping[str, Sequence[str]],

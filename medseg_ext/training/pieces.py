@@ -15,6 +15,7 @@ import torch
 from medseg_ext.errors import InputError
 from medseg_ext.files import write_atomically, write_beside
 from medseg_ext.layouts.labels import REGIONS
+from medseg_ext.layouts.splits import patient_group, share_of_patients
 from medseg_ext.metrics.volumes import bounding_box
 from medseg_ext.processes import gather_objects, process_count, process_rank, shard
 from medseg_ext.training.patients import read_patients
@@ -260,6 +261,10 @@ class TrainingPieces:
         kinds: kinds of pieces to read, None for all.
         validation_folder: pieces that validate beside those of the fold; empty for none.
         validation_kinds: kinds that validate, None for all.
+        excluded: patients that neither train nor validate.
+        patients_share: of the patients that train, drawn by ``seed``: a smaller share is part of a larger one. Patients
+            of whom there are the same kinds of pieces are shared out among themselves, so that no kind gets lost.
+        seed: of that draw.
 
     Attributes:
         train: pieces of all other folds, and of none. held_out: all pieces of the fold. validation: those that
@@ -277,13 +282,18 @@ class TrainingPieces:
         kinds: Collection[str] | None = None,
         validation_folder: str | Path = "",
         validation_kinds: Collection[str] | None = None,
+        excluded: Collection[str] = (),
+        patients_share: float = 1.0,
+        seed: int = 0,
     ) -> None:
-        pieces = read_pieces(folder, kinds)
+        pieces = [piece for piece in read_pieces(folder, kinds) if piece.patient not in excluded]
         self.held_out = [piece for piece in pieces if fold is not None and piece.fold == fold]
         self.train = [piece for piece in pieces if fold is None or piece.fold != fold]
         if not self.train or (fold is not None and not self.held_out):
             folds = sorted({piece.fold for piece in pieces if piece.fold is not None})
             raise InputError(folder, f"no pieces of or beside fold {fold}", f"folds {', '.join(map(str, folds))}")
+        if patients_share != 1:
+            self.train = share_of_pieces(self.train, patients_share, seed)
         others = read_pieces(validation_folder, validation_kinds) if validation_folder else []
         chosen = [piece for piece in self.held_out if validation_kinds is None or piece.kind in validation_kinds]
         self.validation = chosen + others
@@ -298,6 +308,22 @@ class TrainingPieces:
                 f"patients that train and validate ({', '.join(both)})",
                 "one side for each",
             )
+
+
+def share_of_pieces(pieces: Sequence[Piece], share: float, seed: int = 0) -> list[Piece]:
+    """The pieces of a share of the patients, see :class:`TrainingPieces`.
+
+    Raises:
+        InputError: for a share that is none.
+    """
+    kinds: dict[str, set[str]] = {}
+    for piece in pieces:
+        kinds.setdefault(patient_group(piece.patient), set()).add(piece.kind)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for person, of_person in kinds.items():
+        alike.setdefault(tuple(sorted(of_person)), []).append(person)
+    kept = {person for persons in alike.values() for person in share_of_patients(persons, share, seed)}
+    return [piece for piece in pieces if patient_group(piece.patient) in kept]
 
 
 def pack_studies(

@@ -18,6 +18,7 @@ from medseg_ext.layouts import (
     read_split,
     seeded_split,
     select,
+    share_of_patients,
 )
 from medseg_ext.layouts.splits import choose_patients
 from medseg_ext.processes import is_first_process, shard
@@ -50,6 +51,8 @@ class TrainingPatients:
         output_dir: where a drawn split is written; must not be the input folder or lie in it.
         rules: what makes files a study.
         labels: masks are needed; without, patients need none and those there are stay unread.
+        patients_share: of the persons in ``train``, those that train, drawn by ``seed``: a smaller share is part of a
+            larger one.
 
     Attributes:
         train, validation: items for ``LoadStudyd``. names: patients by side.
@@ -70,6 +73,7 @@ class TrainingPatients:
         output_dir: str | Path = ".",
         rules: StudyRules = LGG_RULES,
         labels: bool = True,
+        patients_share: float = 1.0,
     ) -> None:
         check_output_dir(output_dir, dataset_dir)
         studies, errors = find_studies(
@@ -97,6 +101,8 @@ class TrainingPatients:
                 print(f"no split file: {said}", flush=True)
         if folds:
             split = kfold([*split["train"], *split["val"]], folds, fold, seed)
+        if patients_share != 1:
+            split = {**split, "train": share_of_patients(split["train"], patients_share, seed)}
         self.names = {side: list(split[side]) for side in ("train", "val")}
         sides = []
         problems: list[InputError] = []

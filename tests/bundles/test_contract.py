@@ -76,7 +76,7 @@ def test_licence_parts_code_and_weights(bundle: Path) -> None:
 
 def test_nothing_points_outside(bundle: Path) -> None:
     assert not [path for path in bundle.rglob("*") if path.is_symlink()]
-    for path in (bundle / "configs").iterdir():
+    for path in filter(Path.is_file, (bundle / "configs").rglob("*")):
         if path.suffix in {".json", ".yaml"}:
             for text in strings(read(path)):
                 assert not Path(text).is_absolute(), (path, text)

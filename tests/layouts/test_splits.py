@@ -22,6 +22,7 @@ from medseg_ext.layouts import (
     read_split,
     seeded_split,
     select,
+    share_of_patients,
 )
 
 PATIENTS = [f"p{i:02d}" for i in range(20)]
@@ -146,6 +147,23 @@ def test_drawn_splits_never_leak(persons: int, dates: int, seed: int, shares: li
         check_leakage(fold)
         assert sorted(fold["train"] + fold["val"]) == sorted(names)
     assert sorted(chain(*(fold["val"] for fold in folds))) == sorted(names)
+
+
+@given(persons=st.integers(1, 30), seed=st.integers(0, 5), shares=st.lists(st.floats(0.01, 1), min_size=2, max_size=2))
+@settings(max_examples=30, deadline=None)
+def test_shares_of_patients_are_nested(persons: int, seed: int, shares: list[float]) -> None:
+    # each person has studies of two dates
+    names = [f"TCGA_CS_{person:04d}_{date}" for person in range(persons) for date in (19990101, 20000101)]
+    small, large = (share_of_patients(names, share, seed) for share in sorted(shares))
+    assert {*small} <= {*large}
+    assert len(small) == 2 * max(1, round(min(shares) * persons))
+    assert share_of_patients(names, 1.0, seed) == names
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5])
+def test_no_such_share(share: float) -> None:
+    with pytest.raises(InputError, match=f"patients_share: found {share}, allowed above 0, 1 at the most"):
+        share_of_patients(["a"], share)
 
 
 def test_folds_that_there_are_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 from pathlib import Path
@@ -96,3 +97,12 @@ def test_names_of_ones_own(tmp_path: Path) -> None:
     file.write_text("lab.*\n")
     with pytest.raises(InputError, match=r"names.txt: found 'lab.\*' in line 1, allowed full names, one a line"):
         read_names([file])
+
+
+def test_known_code_is_that_of_our_own_bundles() -> None:
+    """A notebook that was changed is to be listed anew, by ``sha256sum bundles/*/docs/*.ipynb``."""
+    root = Path(__file__).resolve().parents[2]
+    listed = (root / "medseg_ext" / "sharing" / "audit" / "known.txt").read_text().splitlines()
+    found = sorted(root.glob("bundles/*/docs/*.ipynb"))
+    expected = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}" for path in found]
+    assert [line for line in listed if not line.startswith("#")] == expected

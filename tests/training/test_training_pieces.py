@@ -117,3 +117,25 @@ def test_a_patient_in_two_folds(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_another_folder_without_pieces(folder: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, folder, fold=1, validation_folder=elsewhere, validation_kinds=["slice"])
     assert f"{elsewhere}: found no pieces that were asked for" in line
+
+
+def test_excluded_patients_take_no_side(folder: Path) -> None:
+    split = TrainingPieces(folder, fold=1, excluded=["a", "c"])
+    assert split.names == {"train": ["b", "e"], "val": ["d"]}
+
+
+def test_share_of_the_patients_keeps_every_kind(folder: Path) -> None:
+    for name in "fghijklm":
+        write(folder, f"cube_{name}", "cube", name, 0)
+        write(folder, f"slice_{name}", "slice", name, 0)
+    # eight with cube and slice, of whom a quarter is two; alone of their kinds a, b and e stay
+    quarter, half = (TrainingPieces(folder, fold=1, patients_share=share, seed=3) for share in (0.25, 0.5))
+    assert len(quarter.names["train"]) == 3 + 2
+    assert len(half.names["train"]) == 3 + 4
+    assert {*quarter.names["train"]} < {*half.names["train"]}
+    assert {"a", "b", "e"} < {*quarter.names["train"]}
+    assert quarter.names["val"] == half.names["val"] == ["c", "d"]
+    # whoever stays does so with all pieces
+    assert {piece.kind for piece in quarter.train if piece.patient in "fghijklm"} == {"cube", "slice"}
+    draws = {tuple(TrainingPieces(folder, fold=1, patients_share=0.25, seed=s).names["train"]) for s in range(6)}
+    assert len(draws) > 1

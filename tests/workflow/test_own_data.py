@@ -48,3 +48,13 @@ def test_masks_do_not_go_where_the_truth_lies(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found the input's labels as the output folder"):
         check_output_dir(tmp_path / "labelsTr", tmp_path / "imagesTr")
     check_output_dir(tmp_path / "predicted", tmp_path / "imagesTr")
+
+
+def test_a_share_of_the_patients_trains(folder: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split.json"
+    names = sorted(path.name for path in (folder / "kaggle_3m").iterdir())
+    split.write_text(json.dumps({"train": names[:3], "val": names[3:]}))
+    for share, count in ((1.0, 3), (0.7, 2), (0.05, 1)):
+        patients = TrainingPatients(folder, split, output_dir=tmp_path / "out", patients_share=share)
+        assert len(patients.train) == len(patients.names["train"]) == count
+        assert patients.names["val"] == names[3:]

@@ -19,6 +19,7 @@ from medseg_ext.sharing.audit.weights import check_onnx, check_safetensors, chec
 from medseg_ext.sharing.findings import Finding, Verdict, quoted
 from medseg_ext.sharing.manifest import MANIFEST, manifest_faults
 
+_KNOWN = Path(__file__).with_name("known.txt")
 _TEXTS = {".md", ".txt", ".rst", ".csv", ".tsv", ".bib", ".cff"}
 _NAMED_TEXTS = {"AUTHORS", "CHANGELOG", "CITATION", "COPYING", "LICENCE", "LICENSE", "NOTICE", "README"}
 _PICTURES = {
@@ -53,12 +54,13 @@ def read_rules(allow: Iterable[Path] = (), trust: Iterable[Path] = ()) -> Rules:
 
     Args:
         allow: files of further names, see :func:`~medseg_ext.sharing.audit.names.read_names`.
-        trust: files of sums, see :func:`~medseg_ext.sharing.audit.code.read_sums`.
+        trust: files of sums, see :func:`~medseg_ext.sharing.audit.code.read_sums`; those of ``known.txt``, the
+            notebooks of this project's own bundles, are trusted anyway.
 
     Raises:
         InputError: one of the files cannot be read.
     """
-    return Rules(read_names(allow), read_sums(trust))
+    return Rules(read_names(allow), read_sums([_KNOWN, *trust]))
 
 
 def audit_bundle(path: str | os.PathLike[str], rules: Rules | None = None) -> Verdict:

@@ -66,6 +66,7 @@ MODULES = (
     "medseg_ext.losses",
     "medseg_ext.metrics",
     "medseg_ext.networks",
+    "medseg_ext.processes",
     "medseg_ext.reports",
     "medseg_ext.training",
     "medseg_ext.transfer",

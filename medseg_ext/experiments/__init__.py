@@ -1,0 +1,1 @@
+"""Many trainings on one budget, and what their numbers allow to say."""
