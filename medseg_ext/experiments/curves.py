@@ -19,7 +19,7 @@ def tracked_runs(uri: str, name: str) -> tuple[Any, list[Any]]:
     import mlflow  # takes seconds, and a report needs none
 
     client = mlflow.MlflowClient(uri)
-    found = [run for e in client.search_experiments() for run in client.search_runs(e.experiment_id)]
+    found = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
     return client, sorted((r for r in found if r.info.run_name == name), key=lambda run: run.info.start_time)
 
 

@@ -81,7 +81,7 @@ class SliceEncoder:
         with torch.inference_mode():
             self.network(shown)
         features = self.seen[0].float()
-        weight = functional.adaptive_avg_pool2d(head, features.shape[2:])
+        weight = functional.adaptive_avg_pool2d(head, (features.shape[2], features.shape[3]))
         return ((features * weight).sum((0, 2, 3)) / weight.sum()).double().numpy()
 
 

@@ -196,7 +196,7 @@ class Sweep:
         folder = self.output / "phantom"
         if not folder.is_dir():
             part = self.output / ".part-phantom"
-            WRITERS["kaggle"](make_phantom(0, self.phantom_shape), part)
+            WRITERS["kaggle"](make_phantom(0, self.phantom_shape), part, None)
             part.rename(folder)
         return folder
 

@@ -34,7 +34,7 @@ def median_bandwidth(samples: ArrayLike) -> float:
     return float(np.median(distances)) or 1.0
 
 
-def mmd2_unbiased(kernel: Array, first: Array) -> float:
+def mmd2_unbiased(kernel: Array, first: NDArray[np.bool_]) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy.
 
     Args:
