@@ -238,12 +238,11 @@ def _shipped(subject: Subject, openvino: bool = False, int8: bool = False) -> tu
     """All of a bundle: normalising the four arrays as they are read, its window and network, dropping what is small."""
     assert subject.setting.bundle is not None
     parser = _bundle_parser(Path(subject.setting.bundle))
-    divisor = parser["stem_factor"] * 2 ** (len(parser["features"]) - 1)
-    inferer: Window = parser.get_parsed_content("inferer")
+    inferer: Any = parser.get_parsed_content("inferer")
     normalize = ZScoreHead()
     if openvino:
         settled = replace(subject, image=normalize(subject.image[0])[None])
-        inferer, _ = _openvino(settled, int8, divisor)
+        inferer, _ = _openvino(settled, int8, inferer.divisor)
     drop = DropSmallLesions(parser["thresholds"], parser["smallest_lesion"], parser["smallest_enhancing"])
     least = torch.tensor(parser["thresholds"]).view(-1, 1, 1, 1)
 

@@ -14,7 +14,7 @@
 set -euo pipefail
 
 configs=${CONFIGS:-"['configs/train.json','configs/multi_gpu.yaml']"}
-head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # a port of this job alone, for jobs may share a node
 port=$((20000 + SLURM_JOB_ID % 20000))
 processes=${SLURM_GPUS_ON_NODE:-1}

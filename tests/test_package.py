@@ -29,7 +29,7 @@ TOP_LEVEL = {"bundles", "medseg_ext", "tests", "scripts", "pyproject.toml", "REA
 MIB = 2**20
 VOLUME = re.compile(r"\.(tiff?|nii|nii\.gz|npz|npy|dcm|mha|mhd|nrrd|h5|hdf5)$", re.IGNORECASE)
 PICTURE = re.compile(r"\.(png|jpe?g|gif|bmp|webp|svg)$", re.IGNORECASE)
-PATIENT = re.compile(r"(TCGA[_-]|BraTS[-_.\d]|kaggle_3m)", re.IGNORECASE)
+PATIENT = re.compile(r"(TCGA[_-]|BraTS(?!_3d_segmentation)[-_.\d]|kaggle_3m)", re.IGNORECASE)
 
 
 def name_of(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from medseg_ext.processes import shard_or_all
 from medseg_ext.workflow.failures import Failures
-from medseg_ext.workflow.join import join_processes, launched, process_device
+from medseg_ext.workflow.join import join_processes, launched, leave_processes, process_device
 from medseg_ext.workflow.options import check_options
 from medseg_ext.workflow.patients import BatchPatients, TrainingPatients
 from medseg_ext.workflow.records import CaseRecords
@@ -19,6 +19,7 @@ __all__ = [
     "check_options",
     "join_processes",
     "launched",
+    "leave_processes",
     "load_weights",
     "one_line_interrupts",
     "process_device",
