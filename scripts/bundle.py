@@ -23,9 +23,9 @@ from typing import Any
 
 from medseg_ext.errors import InputError, print_error
 from medseg_ext.sharing.audit import Rules, audit_bundle, read_rules
-from medseg_ext.sharing.audit.code import digest
 from medseg_ext.sharing.check import check_bundle, record_phantoms
 from medseg_ext.sharing.install import RefusedError, install_bundle
+from medseg_ext.sharing.manifest import digest
 from medseg_ext.sharing.pack import pack_bundle
 from medseg_ext.sharing.signature import sign, verify
 from medseg_ext.workflow.run import one_line_errors

@@ -14,6 +14,11 @@ Curve = dict[int, tuple[float, float]]
 LOSS, DICE = "train_loss", "val_mean_dice"
 
 
+def store_of(output: Path) -> str:
+    """URI of the MLflow store in an output folder."""
+    return f"sqlite:///{(output / 'mlruns.db').as_posix()}"
+
+
 def tracked_runs(uri: str, name: str) -> tuple[Any, list[Any]]:
     """MLflow's client and the runs of that name, the oldest first."""
     import mlflow  # takes seconds, and a report needs none

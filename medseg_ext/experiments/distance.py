@@ -13,9 +13,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from medseg_ext.errors import InputError
+from medseg_ext.experiments.document import save_figure
 from medseg_ext.experiments.study import People
 from medseg_ext.experiments.study_report import DISTANCES
-from medseg_ext.files import write_beside
 from medseg_ext.inferers.window.tiling import round_up
 from medseg_ext.layouts import BRATS_CHANNELS, find_studies, patient_group
 from medseg_ext.metrics.discrepancy import Array, maximum_mean_discrepancy, principal_components
@@ -208,7 +208,6 @@ def measure_distance(
 def _draw(path: Path, clouds: Mapping[str, tuple[np.ndarray, Array, Array]]) -> Path:
     from matplotlib.figure import Figure
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(4.2 * len(clouds), 4), layout="constrained")
     panels = figure.subplots(1, len(clouds), squeeze=False)[0]
     for axes, (sequence, (groups, places, shares)) in zip(panels, clouds.items(), strict=True):
@@ -219,6 +218,4 @@ def _draw(path: Path, clouds: Mapping[str, tuple[np.ndarray, Array, Array]]) -> 
         axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
         axes.set_ylabel(f"second ({shares[1]:.0%})")
         axes.legend(fontsize=8)
-    with write_beside(path) as part:
-        figure.savefig(part, dpi=110)
-    return path
+    return save_figure(figure, path)

@@ -6,8 +6,13 @@ import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medseg_ext.files import write_atomically
+from medseg_ext.errors import InputError
+from medseg_ext.files import write_atomically, write_beside
+
+if TYPE_CHECKING:  # it takes a second, and most of what a sweep does draws nothing
+    from matplotlib.figure import Figure
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -77,3 +82,18 @@ class Document:
         )
         markdown = write_atomically(stem.with_suffix(".md"), "\n\n".join(self._markdown) + "\n")
         return markdown, write_atomically(stem.with_suffix(".html"), page)
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure for :meth:`Document.picture`; its folder is made when missing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_beside(path) as part:
+            figure.savefig(part, dpi=110)
+    except OSError as error:
+        raise InputError(path, error.strerror or str(error), "a writable folder") from error
+    return path

@@ -19,22 +19,26 @@ GROUPS = (BASELINE, "network", "loss", "optimizer", "schedule", "augmentation", 
 BUDGET = ("max_epochs", "samples_per_epoch", "batch_size")
 WEIGHTS = ("model_best.pt", "model_last.pt")
 
-_COUNT = {"type": "integer", "minimum": 1}
+#: What lists and studies say alike.
+SEEDS_SCHEMA = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}}
+BUDGET_SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": list(BUDGET),
+    "properties": {key: {"type": "integer", "minimum": 1} for key in BUDGET},
+}
+WEIGHTS_SCHEMA = {"enum": list(WEIGHTS)}
+NAME_SCHEMA = {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+$"}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["budget", "experiments"],
     "properties": {
         "bundle": {"type": "string"},
-        "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
-        "budget": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": list(BUDGET),
-            "properties": dict.fromkeys(BUDGET, _COUNT),
-        },
+        "seeds": SEEDS_SCHEMA,
+        "budget": BUDGET_SCHEMA,
         "values": {"type": "object"},
-        "weights": {"enum": list(WEIGHTS)},
+        "weights": WEIGHTS_SCHEMA,
         "split": {"type": "string", "minLength": 1},
         "experiments": {
             "type": "array",
@@ -44,7 +48,7 @@ _SCHEMA: dict[str, Any] = {
                 "additionalProperties": False,
                 "required": ["name", "group"],
                 "properties": {
-                    "name": {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+$"},
+                    "name": NAME_SCHEMA,
                     "group": {"enum": list(GROUPS)},
                     "overlays": {"type": "array", "items": {"type": "string"}},
                     "values": {"type": "object"},

@@ -17,6 +17,8 @@ import yaml
 from medseg_ext.errors import InputError
 from medseg_ext.files import read_json, write_atomically
 
+#: Programs of the working tree that these runs call.
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 _DONE = "{verb}.done.json"
 _ERROR = "error: "
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from medseg_ext.errors import InputError
-from medseg_ext.experiments.document import Document
+from medseg_ext.experiments.document import Document, save_figure
 from medseg_ext.experiments.plan import GROUPS, REFERENCE
 from medseg_ext.experiments.sweep import RESULT, SWEEP
-from medseg_ext.files import read_json, write_beside
+from medseg_ext.files import read_json
 from medseg_ext.metrics.bootstrap import bootstrap_mean
 from medseg_ext.metrics.comparison import CORRECTION, LEVEL, Comparison, compare_with_baseline
 
@@ -203,7 +203,7 @@ def _draw_differences(
     axes.set_yticks(range(len(compared)), [f"{name} ({rows[name][0]['group']})" for name in compared])
     axes.invert_yaxis()
     axes.set_xlabel(f"Dice less that of {base}, mean and 95 % interval over patients")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _draw_curves(path: Path, rows: Mapping[str, Sequence[Result]], base: str) -> Path:
@@ -225,13 +225,4 @@ def _draw_curves(path: Path, rows: Mapping[str, Sequence[Result]], base: str) ->
             axes.set_ylabel(label)
             axes.set_title(group)
         line[1].legend(fontsize=8)
-    return _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> Path:
-    try:
-        with write_beside(path) as part:
-            figure.savefig(part, dpi=110)
-    except OSError as error:
-        raise InputError(path, error.strerror or str(error), "a writable folder") from error
-    return path
+    return save_figure(figure, path)

@@ -10,14 +10,21 @@ from typing import Any
 
 from medseg_ext.errors import InputError
 from medseg_ext.experiments.overlays import check_overlays, merged_config, read_yaml
-from medseg_ext.experiments.plan import BUDGET, WEIGHTS, bundle_of, validate_yaml
+from medseg_ext.experiments.plan import (
+    BUDGET_SCHEMA,
+    NAME_SCHEMA,
+    SEEDS_SCHEMA,
+    WEIGHTS,
+    WEIGHTS_SCHEMA,
+    bundle_of,
+    validate_yaml,
+)
 from medseg_ext.files import check_regular
 from medseg_ext.layouts import patient_group
 
 SLICES, PIECES = "slices", "pieces"
 SCRATCH = "scratch"
 
-_COUNT = {"type": "integer", "minimum": 1}
 _CONFIGS = {"type": "array", "minItems": 1, "items": {"type": "string"}}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -32,14 +39,9 @@ _SCHEMA: dict[str, Any] = {
         "fold_count": {"type": "integer", "minimum": 2},
         "folds": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
         "shares": {"type": "array", "minItems": 1},
-        "budget": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": list(BUDGET),
-            "properties": dict.fromkeys(BUDGET, _COUNT),
-        },
+        "budget": BUDGET_SCHEMA,
         "values": {"type": "object"},
-        "weights": {"enum": list(WEIGHTS)},
+        "weights": WEIGHTS_SCHEMA,
         "dice_targets": {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}},
         "sources": {
             "type": "object",
@@ -51,7 +53,7 @@ _SCHEMA: dict[str, Any] = {
                     "bundle": {"type": "string"},
                     "configs": _CONFIGS,
                     "values": {"type": "object"},
-                    "weights": {"enum": list(WEIGHTS)},
+                    "weights": WEIGHTS_SCHEMA,
                 },
             },
         },
@@ -63,7 +65,7 @@ _SCHEMA: dict[str, Any] = {
                 "additionalProperties": False,
                 "required": ["name"],
                 "properties": {
-                    "name": {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+$"},
+                    "name": NAME_SCHEMA,
                     "source": {"type": "string"},
                     "values": {"type": "object"},
                 },
@@ -77,7 +79,7 @@ _SCHEMA["properties"]["shares"]["items"] = {
     "required": ["share", "seeds"],
     "properties": {
         "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
+        "seeds": SEEDS_SCHEMA,
     },
 }
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from medseg_ext.errors import InputError
 from medseg_ext.experiments.curves import epochs_to
-from medseg_ext.experiments.document import Document
+from medseg_ext.experiments.document import Document, save_figure
 from medseg_ext.experiments.study import SCRATCH
 from medseg_ext.experiments.study_run import RESULT, STUDY
-from medseg_ext.files import read_json, write_beside
+from medseg_ext.files import read_json
 from medseg_ext.layouts.labels import REGIONS
 from medseg_ext.metrics.bootstrap import bootstrap_mean
 from medseg_ext.metrics.comparison import CORRECTION, LEVEL, Comparison, holm, signed_rank_p
@@ -256,9 +256,4 @@ def _draw(path: Path, cells: Sequence[Cell], arms: Sequence[str]) -> Path:
         axes.set_ylabel("Dice, mean and 95 % interval")
         axes.set_title(region.upper())
         axes.legend(fontsize=8)
-    try:
-        with write_beside(path) as part:
-            figure.savefig(part, dpi=110)
-    except OSError as error:
-        raise InputError(path, error.strerror or str(error), "a writable folder") from error
-    return path
+    return save_figure(figure, path)

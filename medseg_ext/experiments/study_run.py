@@ -12,8 +12,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from medseg_ext.errors import InputError, print_error
-from medseg_ext.experiments.curves import DICE, LOSS, log_to_run, seconds_an_epoch, tracked_curve, tracked_runs
-from medseg_ext.experiments.process import claim, run_logged, run_verb
+from medseg_ext.experiments.curves import (
+    DICE,
+    LOSS,
+    log_to_run,
+    seconds_an_epoch,
+    store_of,
+    tracked_curve,
+    tracked_runs,
+)
+from medseg_ext.experiments.process import SCRIPTS, claim, run_logged, run_verb
 from medseg_ext.experiments.study import PIECES, Arm, People, Source, Study
 from medseg_ext.files import read_json, write_atomically
 from medseg_ext.layouts import kfold, patient_group, read_split, write_split
@@ -21,7 +29,6 @@ from medseg_ext.layouts.labels import REGIONS
 from medseg_ext.training import read_pieces
 
 RESULT, STUDY = "result.json", "study.json"
-_SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 _FOLD_SEED = 0
 
 
@@ -59,6 +66,7 @@ class TransferStudy:
     def __init__(self, study: Study, lgg: Path, split_file: Path, pieces: Path, people: People, output: Path) -> None:
         self.study, self.people = study, people
         self.lgg, self.pieces, self.output = lgg.resolve(), pieces.resolve(), output.resolve()
+        self.store = store_of(self.output)
         split = read_split(split_file)
         for side in ("train", "val"):
             if not split.get(side):
@@ -83,11 +91,6 @@ class TransferStudy:
                 "arms": [arm.name for arm in study.arms],
             },
         )
-
-    @property
-    def store(self) -> str:
-        """URI of the MLflow store."""
-        return f"sqlite:///{(self.output / 'mlruns.db').as_posix()}"
 
     def runs(self) -> Iterator[Run]:
         """All trainings of the target; a whole comparison of arms before the next share, fold or seed."""
@@ -206,7 +209,7 @@ class TransferStudy:
     def _score_pieces(self, run: Run, folder: Path, weights: Path) -> list[dict[str, Any]]:
         """Dice by region of each held-out piece, as ``scripts/score_pieces.py`` has it."""
         output = folder / "scores.json"
-        command = [sys.executable, str(_SCRIPTS / "score_pieces.py"), "run", str(self.pieces), "--fold", str(run.fold)]
+        command = [sys.executable, str(SCRIPTS / "score_pieces.py"), "run", str(self.pieces), "--fold", str(run.fold)]
         command += ["--kinds", *self.study.kinds, "--weights", str(weights), "--output", str(output)]
         changes = _inference_values(self.study, run.arm)
         command += ["--set", *(f"{name}={json.dumps(value)}" for name, value in changes.items())] if changes else []

@@ -21,18 +21,18 @@ from medseg_ext.experiments.curves import (
     log_to_run,
     read_reference_log,
     seconds_an_epoch,
+    store_of,
     track_reference,
     tracked_curve,
 )
 from medseg_ext.experiments.plan import REFERENCE, Experiment, Plan
-from medseg_ext.experiments.process import claim, run_logged, run_verb
+from medseg_ext.experiments.process import SCRIPTS, claim, run_logged, run_verb
 from medseg_ext.files import read_json, write_atomically
 from medseg_ext.layouts import find_studies, read_split
 from medseg_ext.phantoms import WRITERS, make_phantom
 
 SCORES = ("dice", "dice_reference_protocol")
 RESULT, SWEEP = "result.json", "sweep.json"
-_SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 class Sweep:
@@ -58,6 +58,7 @@ class Sweep:
         phantom: tuple[int, int, int] = (256, 256, 24),
     ) -> None:
         self.plan, self.data, self.output = plan, data.resolve(), output.resolve()
+        self.store = store_of(self.output)
         self.split_file = (split_file or plan.bundle / "configs" / "split.json").resolve()
         self.phantom_shape = phantom
         split = read_split(self.split_file)
@@ -69,11 +70,6 @@ class Sweep:
             raise errors[0] if errors else InputError(data, "no patient", "studies with masks")
         shared = {"budget": dict(plan.budget), "weights": plan.weights, "split": plan.split, "patients": split}
         claim(self.output / SWEEP, {**shared, "bundle": plan.bundle.name, "baseline": plan.baseline.name})
-
-    @property
-    def store(self) -> str:
-        """URI of the MLflow store."""
-        return f"sqlite:///{(self.output / 'mlruns.db').as_posix()}"
 
     def run(self, rows: Sequence[Experiment]) -> list[InputError]:
         """Run rows, the first seed of all before the second; a row that fails does not stop the others.
@@ -132,7 +128,7 @@ class Sweep:
         training, plan = folder / "training", self.plan
         place = ["--dataset-dir", str(self.data), "--split-file", str(self.split_file)]
         every = max(plan.samples // 8, 16)
-        command = [sys.executable, str(_SCRIPTS / "reference_lgg.py"), "train", *place, "--output-dir", str(training)]
+        command = [sys.executable, str(SCRIPTS / "reference_lgg.py"), "train", *place, "--output-dir", str(training)]
         command += [
             "--images",
             str(plan.samples),
@@ -145,9 +141,9 @@ class Sweep:
         if not (training / "report.json").exists():
             run_logged(command, folder / "training.log", folder.parent)
         masks, weights = folder / "masks", training / plan.weights
-        command = [sys.executable, str(_SCRIPTS / "reference_lgg.py"), "predict", *place, "--split", plan.split]
+        command = [sys.executable, str(SCRIPTS / "reference_lgg.py"), "predict", *place, "--split", plan.split]
         run_logged([*command, "--weights", str(weights), "--output-dir", str(masks)], folder / "predict.log", folder)
-        command = [sys.executable, str(_SCRIPTS / "score.py"), "masks", "--dataset_dir", str(self.data)]
+        command = [sys.executable, str(SCRIPTS / "score.py"), "masks", "--dataset_dir", str(self.data)]
         command += ["--masks_dir", str(masks), "--output_dir", str(folder / "scores")]
         command += ["--split_file", str(self.split_file), "--split", plan.split]
         run_logged(command, folder / "score.log", folder)

@@ -9,7 +9,7 @@ import numpy as np
 #: Largest axial section in cm2 of what is not air: that of a brain stays below it, that of a head lies above.
 _LARGEST_BRAIN_SECTION = 225.0
 #: A value that fewer voxels than this share have is not the constant that a mask left behind.
-_LEAST_SHARE = 0.05
+LEAST_SHARE = 0.05
 #: Values nearer to 0 than this share of what is bright are air.
 _NEAR_AIR = 0.1
 #: A value that fewer voxels than this share have is not a fill; noise has a lowest value too.
@@ -33,7 +33,7 @@ def air_value(volume: np.ndarray) -> float:
     values = _sample(volume)
     distinct, counts = np.unique(values, return_counts=True)
     commonest = int(counts.argmax())
-    if counts[commonest] >= _LEAST_SHARE * values.size and distinct[commonest] <= values.mean():
+    if counts[commonest] >= LEAST_SHARE * values.size and distinct[commonest] <= values.mean():
         return float(distinct[commonest])
     return float(np.percentile(values, 1))
 
@@ -67,7 +67,7 @@ def without_fill(volume: np.ndarray, axis: int | None = None) -> np.ndarray:
     bright = rest[rest > rest.mean()]
     near = _NEAR_AIR * float(bright.mean()) if bright.size else 0.0
     below = rest < -near
-    if lowest >= -near or below.mean() > _MOST_BETWEEN or (np.abs(rest) <= near).mean() < _LEAST_SHARE:
+    if lowest >= -near or below.mean() > _MOST_BETWEEN or (np.abs(rest) <= near).mean() < LEAST_SHARE:
         return volume
     return np.maximum(volume, volume.dtype.type(min(rest[~below].min(), 0.0)))
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from medseg_ext.errors import InputError
+from medseg_ext.layouts.air import LEAST_SHARE
 from medseg_ext.layouts.orientation import largest_shift, resample, voxel_size
 
 #: A grid this near to the wanted one is taken as it is, so that its voxels are never interpolated.
@@ -17,8 +18,6 @@ SIZE_TOLERANCE, ANGLE_TOLERANCE = 0.01, 0.5
 SAME_GRID = 0.1
 #: Field of view in mm that a head fits into and a mistaken unit does not.
 LEAST_EXTENT, MOST_EXTENT = 10.0, 1000.0
-#: A smaller share of voxels with one value is not the air that a mask left.
-_LEAST_AIR = 0.05
 #: World directions of rows, columns and slices in the canonical orientation P, L, S.
 _DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).T
 
@@ -148,7 +147,7 @@ def head_to_grid(data: np.ndarray, grid: Grid, target: Grid, air: float) -> np.n
     if grid.same_as(target):
         return data
     head = data != air
-    if head.mean() > 1 - _LEAST_AIR:
+    if head.mean() > 1 - LEAST_SHARE:
         return to_grid(data, grid, target, air)
     share = to_grid(head, grid, target)
     values = to_grid(np.where(head, np.asarray(data, np.float32) - np.float32(air), 0), grid, target)

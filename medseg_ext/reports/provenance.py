@@ -58,13 +58,14 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def git_revision(folder: str | os.PathLike[str]) -> str | None:
     """Short revision of the working tree around ``folder``, ``+changes`` where files differ; None outside of git."""
+    return git_says(folder, "describe", "--always", "--dirty=+changes", "--exclude=*")
+
+
+def git_says(folder: str | os.PathLike[str], *arguments: str) -> str | None:
+    """What git prints in a folder; None where it prints nothing, fails, or is not there."""
     try:
         shown = subprocess.run(
-            ["git", "-C", os.fspath(folder), "describe", "--always", "--dirty=+changes", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
+            ["git", "-C", os.fspath(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -17,6 +17,11 @@ FORMAT = 1
 _SUM = re.compile(r"[0-9a-f]{64}")
 
 
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def make_manifest(files: dict[str, bytes], about: dict[str, Any]) -> bytes:
     """Write a manifest.
 
@@ -27,9 +32,7 @@ def make_manifest(files: dict[str, bytes], about: dict[str, Any]) -> bytes:
     Returns:
         JSON with ``files``: for each path ``sha256`` and ``size`` in bytes.
     """
-    entries = {
-        path: {"sha256": hashlib.sha256(files[path]).hexdigest(), "size": len(files[path])} for path in sorted(files)
-    }
+    entries = {path: {"sha256": digest(files[path]), "size": len(files[path])} for path in sorted(files)}
     return (json.dumps({"format": FORMAT, **about, "files": entries}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -72,6 +75,6 @@ def manifest_faults(bundle: BundleFiles) -> list[tuple[str, str, str]]:
             faults.append((path, "a file that the manifest does not list", "the files of the manifest"))
         else:
             content = bundle.read(path)
-            if len(content) != entries[path]["size"] or hashlib.sha256(content).hexdigest() != entries[path]["sha256"]:
+            if len(content) != entries[path]["size"] or digest(content) != entries[path]["sha256"]:
                 faults.append((path, "other bytes than the manifest's sum", "the file that was packed"))
     return faults

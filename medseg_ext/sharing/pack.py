@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,11 @@ from packaging.utils import canonicalize_name
 
 from medseg_ext.errors import InputError
 from medseg_ext.files import read_json, write_atomically
-from medseg_ext.reports.provenance import git_revision
+from medseg_ext.reports.provenance import git_revision, git_says, package_versions
 from medseg_ext.sharing.archive import write_zip
 from medseg_ext.sharing.audit import audit_bundle
-from medseg_ext.sharing.audit.code import digest
 from medseg_ext.sharing.exports import export_onnx, export_torchscript
-from medseg_ext.sharing.manifest import MANIFEST, make_manifest
+from medseg_ext.sharing.manifest import MANIFEST, digest, make_manifest
 from medseg_ext.sharing.wheel import build_wheel
 
 #: What a zip takes of a bundle's folder; the results of runs stay behind.
@@ -96,38 +93,13 @@ def about(bundle: Path, metadata: dict[str, Any]) -> dict[str, Any]:
         "version": metadata["version"],
         "revision": git_revision(bundle),
         "python": platform.python_version(),
-        "packages": _versions(wanted),
+        "packages": package_versions(sorted(canonicalize_name(name) for name in wanted)),
         "training": {
             "data": metadata.get("data_source"),
             "recipe": "configs/train.json" if recipe.is_file() else None,
             "recipe_sha256": digest(recipe.read_bytes()) if recipe.is_file() else None,
             "weights_sha256": digest(weights.read_bytes()),
-            "weights_revision": _last_commit(weights),
+            "weights_revision": git_says(weights.parent, "log", "-1", "--format=%H", "--", weights.name),
             "metrics": metadata.get("eval_metrics"),
         },
     }
-
-
-def _versions(names: set[str]) -> dict[str, str]:
-    found = {}
-    for name in sorted(canonicalize_name(name) for name in names):
-        try:
-            found[str(name)] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _last_commit(path: Path) -> str | None:
-    """The commit that last changed a file; None outside of git."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(path.parent), "log", "-1", "--format=%H", "--", path.name],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

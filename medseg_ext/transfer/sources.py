@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 
 from medseg_ext.errors import InputError, as_input_error
-from medseg_ext.files import check_regular
-from medseg_ext.reports.provenance import sha256
+from medseg_ext.files import check_regular, sha256
 from medseg_ext.transfer.names import find_state_dict
 from medseg_ext.transfer.torchscript import is_torchscript, torchscript_tensors
 

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import lgg_training
 import pytest
-from tiny_patients import write_kaggle
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lgg_2d_segmentation"
-SMALL = {
-    "features": "[4,8,8]",
-    "crop_size": "[64,64]",
-    "samples_per_epoch": 16,
-    "batch_size": 8,
-    "max_epochs": 4,
-    "val_interval": 1,
-    "loader_workers": 0,
-    "warmup_iterations": 2,
-}
+SMALL = lgg_training.SMALL | {"samples_per_epoch": 16, "batch_size": 8, "max_epochs": 4}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle without its weights, three patients and their split."""
-    place = tmp_path_factory.mktemp("kill")
-    shutil.copytree(BUNDLE, place / "bundle", ignore=shutil.ignore_patterns("*.pt", "results", "data"))
-    for seed in range(3):
-        write_kaggle(place, f"p{seed}", seed)
-    (place / "split.json").write_text(json.dumps({"train": ["p0", "p1"], "val": ["p2"], "test": ["absent"]}))
-    return place
+    split = {"train": ["p0", "p1"], "val": ["p2"], "test": ["absent"]}
+    return lgg_training.prepare(tmp_path_factory.mktemp("kill"), 3, split)
 
 
 def start(place: Path, name: str, **options: object) -> subprocess.Popen:
-    given = {"dataset_dir": place / "kaggle_3m", "split_file": place / "split.json", "output_dir": place / name}
-    arguments = [text for key, value in (given | SMALL | options).items() for text in (f"--{key}", str(value))]
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json"]
-    with (place / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, *arguments],
-            cwd=place / "bundle",
-            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    return lgg_training.start_training(place, name, SMALL | options)
 
 
 def finish(process: subprocess.Popen, place: Path, name: str) -> None:

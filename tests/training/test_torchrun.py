@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import lgg_training
 import psutil
 import pytest
 import torch
-from tiny_patients import write_kaggle
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "lgg_2d_segmentation"
-SMALL = {
-    "features": "[4,8,8]",
-    "crop_size": "[64,64]",
+SMALL = lgg_training.SMALL | {
     "samples_per_epoch": 32,
     "max_epochs": 2,
-    "val_interval": 1,
-    "loader_workers": 0,
-    "warmup_iterations": 2,
     # every process has a batch of its own, so that batch normalisation is not that of one process
     "network_def::backbone::norm_name": "instance",
     "amp": False,
@@ -36,27 +26,12 @@ SMALL = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle without its weights, and five patients of whom three validate, an uneven share each."""
-    place = tmp_path_factory.mktemp("torchrun")
-    shutil.copytree(BUNDLE, place / "bundle", ignore=shutil.ignore_patterns("*.pt", "results", "data"))
-    for seed in range(5):
-        write_kaggle(place, f"p{seed}", seed)
-    (place / "split.json").write_text(json.dumps({"train": ["p0", "p1"], "val": ["p2", "p3", "p4"]}))
-    return place
+    split = {"train": ["p0", "p1"], "val": ["p2", "p3", "p4"]}
+    return lgg_training.prepare(tmp_path_factory.mktemp("torchrun"), 5, split)
 
 
 def start(place: Path, name: str, launcher: list[str], **options: object) -> subprocess.Popen:
-    given = {"dataset_dir": place / "kaggle_3m", "split_file": place / "split.json", "output_dir": place / name}
-    arguments = [text for key, value in (given | SMALL | options).items() for text in (f"--{key}", str(value))]
-    files = ["configs/train.json"] + (["configs/multi_gpu.yaml"] if launcher else [])
-    command = [sys.executable, "-m", *launcher, *(["-m"] if launcher else []), "monai.bundle", "run", "training"]
-    with (place / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--config_file", str(files), *arguments],
-            cwd=place / "bundle",
-            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    return lgg_training.start_training(place, name, SMALL | options, launcher)
 
 
 TWO = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]

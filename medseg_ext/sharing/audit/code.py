@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import hashlib
 import importlib.metadata
 import io
 import re
@@ -18,6 +17,7 @@ import medseg_ext
 from medseg_ext.errors import InputError
 from medseg_ext.sharing.archive import BundleFiles, check_zip_structure
 from medseg_ext.sharing.findings import quoted
+from medseg_ext.sharing.manifest import digest
 from medseg_ext.sharing.paths import collisions, fault_of
 from medseg_ext.sharing.words import words
 
@@ -58,11 +58,6 @@ def read_sums(paths: Iterable[Path]) -> frozenset[str]:
                 )
             sums.add(match.group(1).lower())
     return frozenset(sums)
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from medseg_ext.sharing.audit.pickles import TENSOR_NAMES, pickle_faults
-from medseg_ext.sharing.audit.weights import torch_archive
+from medseg_ext.sharing.audit.weights import SIDE_FILES, torch_archive
 from medseg_ext.sharing.findings import quoted
 from medseg_ext.sharing.words import words
 
@@ -27,7 +27,6 @@ _NAMES = TENSOR_NAMES | {
 }
 #: Classes that the archive itself defines; not those that C++ registers.
 _OWN_CLASSES = r"__torch__\.(?!torch\.classes\.)[\w.]+ \w+"
-_SIDE_FILES = {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
 
 
 @cache
@@ -59,7 +58,7 @@ def check_torchscript(content: bytes) -> tuple[list[tuple[str, str]], dict[str, 
             faults += [f"{quoted(path)}: {fault}" for fault in _code_faults(inner)]
         elif folder == "extra" and name.endswith(".json") and "/" not in name:
             extra[name] = inner
-        elif path not in _SIDE_FILES and not (folder in {"data", "constants"} and name.isdigit()):
+        elif path not in SIDE_FILES and not (folder in {"data", "constants"} and name.isdigit()):
             faults.append(f"{quoted(path)} in the archive")
     return [(fault, _ALLOWED) for fault in dict.fromkeys(faults)], extra
 

@@ -16,7 +16,8 @@ from medseg_ext.sharing.paths import collisions
 
 _TENSORS = "tensors, as torch.save writes a state dict"
 _DAMAGE = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
-_SIDE_FILES = {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
+#: What torch keeps in an archive beside data and code.
+SIDE_FILES = {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
 _MOST_LEVELS = 8
 
 
@@ -75,9 +76,7 @@ def check_torch_weights(content: bytes) -> list[tuple[str, str]]:
             faults.append("an archive without data.pkl")
         else:
             faults += pickle_faults(files["data.pkl"])
-        others = [
-            p for p in files if p != "data.pkl" and p not in _SIDE_FILES and not p.removeprefix("data/").isdigit()
-        ]
+        others = [p for p in files if p != "data.pkl" and p not in SIDE_FILES and not p.removeprefix("data/").isdigit()]
         faults += [f"{quoted(path)} in the archive" for path in others]
     if not faults:
         try:
