@@ -204,6 +204,8 @@ def thick_slice_matrix(length: int, thickness: float, phase: float) -> torch.Ten
         length: voxels of the line. thickness: of a slice, voxels, at least 1.
         phase: 0 to 1, share of a slice by which the first one sticks out of the line.
     """
+    if length == 1:
+        return torch.ones(1, 1)  # two slices that meet in one voxel have one middle, between which nothing lies
     count = math.ceil(length / thickness) + 1
     edges = (torch.arange(count + 1, dtype=torch.float32) - phase) * thickness
     voxels = torch.arange(length, dtype=torch.float32)

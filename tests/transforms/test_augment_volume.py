@@ -140,7 +140,10 @@ def test_thick_slices_by_hand() -> None:
     torch.testing.assert_close(thick_slice_matrix(4, 2.0, 0.0), expected)
 
 
-@pytest.mark.parametrize(("length", "thickness", "phase"), [(1, 3.0, 0.2), (7, 2.5, 0.9), (96, 6.9, 0.5), (5, 40, 0.1)])
+@pytest.mark.parametrize(
+    ("length", "thickness", "phase"),
+    [(1, 3.0, 0.2), (1, 2.0, 0.7), (2, 2.0, 0.9), (7, 2.5, 0.9), (96, 6.9, 0.5), (5, 40, 0.1)],
+)
 def test_thick_slices_keep_a_constant(length: int, thickness: float, phase: float) -> None:
     matrix = thick_slice_matrix(length, thickness, phase)
     assert matrix.shape == (length, length)
