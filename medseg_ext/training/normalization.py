@@ -18,17 +18,14 @@ class FixNormalization:
 
     Args:
         network: the one that trains.
-        fixed: False leaves everything as it is.
     """
 
-    def __init__(self, network: nn.Module, fixed: bool = True) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.fixed = fixed
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
-        if self.fixed:
-            engine.add_event_handler(Events.STARTED, self.fix)
+        engine.add_event_handler(Events.STARTED, self.fix)
 
     def fix(self, engine: Engine | None = None) -> None:
         """From now on ``train()`` of the network leaves its batch normalisation out."""
