@@ -35,15 +35,17 @@ PASSWORD = "MEDSEG_KEY_PASSWORD"
 
 AUDIT = """What an audit looks at. Nothing of the bundle is executed, imported or unpickled.
 
-Configs, every JSON and YAML file:
+Configs, every JSON and YAML file; they lie in configs, but for manifest.json and docs/phantom_metrics.json:
   _target_       a literal, exact public name of monai, torch, ignite or medseg_ext on the allow-list
                  (medseg_ext/sharing/audit/names.txt); torch.load, torch.hub, monai.bundle and whatever else executes,
                  fetches or unpickles is not on it. --allow FILE adds names, one a line.
   $ expressions  arithmetic, comparisons, literals, comprehensions, lambda, f-strings, calls; names of the allow-list,
                  in full or through imports; common functions of Python; @ids; a fixed list of attributes. No leading
-                 underscores, no modules as values, no ** into calls.
+                 underscores, no modules as values, no ** into calls. Imports stand in the list imports.
   % macros       ids of the config's own; none that read files.
-  arguments      reader, writer, merger_cls, pretrained, allow_pickle, filename and the like hold harmless literals.
+  arguments      reader, writer, merger_cls, pretrained, allow_pickle, filename and the like hold harmless literals;
+                 output_dir, save_dir, log_dir, filepath and the like a relative path that leads down, or what is put
+                 together of such and of references to such.
   text           UTF-8 without a mark, no key twice, no YAML tags or aliases.
 logging.conf     streams of the process; arguments (sys.stdout,) or (sys.stderr,).
 Weights          .pt: a zip of tensors whose pickle imports nothing else; .safetensors; .onnx of ONNX's own operators.

@@ -28,7 +28,7 @@ def find(name: str) -> Any:
 
 
 def test_every_name_is_defined_in_its_package() -> None:
-    for name in {*ALLOWED.values, *ALLOWED.components}:
+    for name in {*ALLOWED.values, *ALLOWED.components, *ALLOWED.writers}:
         top = name.split(".")[0]
         if top not in TOPS or "." not in name:
             continue
@@ -69,14 +69,23 @@ def test_what_is_installed_is_listed() -> None:
     made = listed_names()
     bare = {name for name in made if "." not in name}
     ours = {name for name in made if name.startswith("medseg_ext.")}
-    assert ours == {name for name in {*ALLOWED.values, *ALLOWED.components} if name.startswith("medseg_ext.")}
-    assert len(bare & {*ALLOWED.values, *ALLOWED.components}) > 1000
+    assert ours == {
+        name for name in {*ALLOWED.values, *ALLOWED.components, *ALLOWED.writers} if name.startswith("medseg_ext.")
+    }
+    assert len(bare & {*ALLOWED.values, *ALLOWED.components, *ALLOWED.writers}) > 1000
 
 
 def test_components_with_restricted_arguments() -> None:
     assert ALLOWED.components["LoadImaged"] == ()
     assert ALLOWED.components["MILModel"] == ("pretrained",)
     assert "monai.transforms.LoadImage" not in ALLOWED.values
+
+
+def test_names_that_write_where_they_are_told() -> None:
+    assert ALLOWED.writers["monai.handlers.MetricsSaver"] == {"save_dir": 0}
+    assert ALLOWED.writers["medseg_ext.reports.track_run"] == {"output_dir": 2}
+    assert ALLOWED.is_target("MetricsSaver")
+    assert "MetricsSaver" not in ALLOWED.values
 
 
 def test_nothing_leads_to_code() -> None:

@@ -20,6 +20,10 @@ from medseg_ext.sharing.findings import Finding, Verdict, quoted
 from medseg_ext.sharing.manifest import MANIFEST, manifest_faults
 
 _KNOWN = Path(__file__).with_name("known.txt")
+#: JSON and YAML outside configs; what programs look for by its name (a conda environment, Jupyter's settings) may be
+#: instructions to them.
+_DOCUMENTS = (MANIFEST, "docs/phantom_metrics.json")
+_OF_TOOLS = re.compile(r"jupyter|ipython|kernel\.json|environment|conda|package|docker|compose", re.IGNORECASE)
 _TEXTS = {".md", ".txt", ".rst", ".csv", ".tsv", ".bib", ".cff"}
 _NAMED_TEXTS = {"AUTHORS", "CHANGELOG", "CITATION", "COPYING", "LICENCE", "LICENSE", "NOTICE", "README"}
 _PICTURES = {
@@ -116,6 +120,9 @@ class _Audit:
         if path.startswith(f"{PACKAGE}/") or suffix in SUFFIXES or content[:2] == b"#!":
             self.code[path] = content
         elif suffix in {".json", ".yaml", ".yml"}:
+            if (not path.startswith("configs/") and path not in _DOCUMENTS) or _OF_TOOLS.match(name):
+                found = "JSON or YAML that other programs may read"
+                self.add(path, "kind", found, f"configs/* and {', '.join(_DOCUMENTS)}")
             self.check_document(path, content, is_json=suffix == ".json")
         elif suffix in {".conf", ".ini", ".cfg"}:
             self.findings += check_logging(path, content)

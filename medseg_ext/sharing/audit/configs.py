@@ -15,9 +15,19 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
+from medseg_ext.sharing.audit.destinations import Destination, fits_text
 from medseg_ext.sharing.audit.documents import Node
-from medseg_ext.sharing.audit.expressions import ExpressionError, Scope, check_expression, import_of, substitute
+from medseg_ext.sharing.audit.expressions import (
+    ExpressionError,
+    Scope,
+    check_expression,
+    import_of,
+    leads_to_module,
+    reference_of,
+    substitute,
+)
 from medseg_ext.sharing.audit.names import AllowedNames
 from medseg_ext.sharing.audit.rules import RESTRICTED, TEXTS
 from medseg_ext.sharing.findings import Finding, quoted
@@ -26,6 +36,9 @@ SEPARATOR = "::"
 _MOST_REFERENCES = 5
 #: Arguments that may be an object of a class, and how the names of those classes end.
 _NAMES_OF_CLASSES = {"reader": "Reader", "writer": "Writer", "merger": "Merger"}
+#: Where modules may be had: elsewhere they would be values, which functions can be given.
+_IMPORTS = re.compile(r"imports(::\d+)?")
+_METADATA = "metadata.json"
 _RELATIVE = re.compile(r"(?:@|%)(?:::)+")
 _MACRO_FILE = re.compile(r".*\.(json|yaml|yml)(?=(?:::.*)|$)", re.IGNORECASE | re.DOTALL)
 
@@ -70,7 +83,7 @@ class _ConfigAudit:
 
     def __post_init__(self) -> None:
         self.scope = Scope(self.allowed)
-        self.scope = Scope(self.allowed, *self._imports())
+        self.scope = Scope(self.allowed, *self._imports(), self._leads_down)
 
     def _add(self, place: _Place, line: int, rule: str, found: str, allowed: str) -> None:
         self.findings.append(Finding(place.file, line, rule, found, allowed))
@@ -170,7 +183,11 @@ class _ConfigAudit:
             items = enumerate(value.items)
             return named and all(self._fits(rule, item, path, [str(number)], level) for number, item in items)
         text = value.text
+        if text is not None and _RELATIVE.search(_normal(text)):
+            return False  # which id that is depends on where it is merged
         if text is not None and text.startswith("$"):
+            if rule == "inside":
+                return self._leads_down(_parsed(text[1:]))
             return named and self._makes_class(rule, text[1:])
         if text is not None and text.startswith("@") and level < _MOST_REFERENCES:
             target_path = _split(text[1:])
@@ -189,15 +206,32 @@ class _ConfigAudit:
 
     def _makes_class(self, rule: str, text: str) -> bool:
         """Whether an expression is the call of such a class and nothing around it; arguments are checked elsewhere."""
-        try:
-            tree = ast.parse(substitute(text), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-        if not isinstance(tree, ast.Call):
-            return False
-        first, *rest = ast.unparse(tree.func).split(".")
-        origins = {".".join([meaning, *rest]) for meaning in self.scope.meanings(first)}
+        tree = _parsed(text)
+        origins = self.scope.means(tree.func) if isinstance(tree, ast.Call) else set()
         return bool(origins) and all(self._is_named_class(rule, origin) for origin in origins)
+
+    def _leads_down(self, node: ast.AST | None, first: bool = True, level: int = 0) -> bool:
+        """Whether an expression names a place that may be written to, whatever else is merged (see ``Destination``)."""
+        if node is None or level > _MOST_REFERENCES:
+            return False
+
+        def follow(id_: str, first: bool) -> bool:
+            nodes = list(self._named(_split(id_)))
+            return bool(nodes) and all(self._holds_path(node, first, level + 1) for node in nodes)
+
+        return Destination(self.scope.means, reference_of, follow).fits(node, first)
+
+    def _holds_path(self, node: Node, first: bool, level: int) -> bool:
+        if node.pairs is not None:  # a description of data, as the schemas in options
+            return not any(_last(key) == "_target_" for key, _ in node.pairs)
+        if node.text is None:
+            return node.items is None and fits_text(node.value, first)
+        text = _normal(node.text)
+        if _RELATIVE.search(text):
+            return False
+        if text.startswith(("$", "@")):
+            return self._leads_down(_parsed(text.removeprefix("$")), first, level)
+        return fits_text(node.text, first)
 
     def _named(self, path: list[str], *, exactly: bool = False) -> Iterator[Node]:
         """What an id holds, in all configs; else also what stands above it and is no mapping: it may hold it too."""
@@ -240,15 +274,16 @@ class _ConfigAudit:
             self._check_reference(place, node, text)
 
     def _check_reference(self, place: _Place, node: Node, id_: str) -> None:
-        for module in self.scope.modules:
-            if not id_ or id_ == module or id_.startswith(f"{module}::") or module.startswith(f"{id_}::"):
-                self._add(place, node.line, "reference", f"a reference to a module, {quoted(node.text)}", "values")
-                return
+        if leads_to_module(id_, self.scope.modules):
+            self._add(place, node.line, "reference", f"a reference to a module, {quoted(node.text)}", "values")
 
     def _check_expression(self, place: _Place, node: Node, text: str) -> None:
         try:
             if self.scope.check_import(text) is None:
                 check_expression(text, self.scope)
+            elif not _IMPORTS.fullmatch(place.id) or PurePosixPath(place.file).name == _METADATA:
+                found = f"an import as the value of {quoted(place.id)}, {quoted(node.text)}"
+                self._add(place, node.line, "expression", found, "imports in the list imports of a config")
         except ExpressionError as error:
             self._add(place, node.line, "expression", str(error), _SUBSET)
 
@@ -272,6 +307,14 @@ def _walk(place: _Place, node: Node, parent: Node | None) -> Iterator[tuple[_Pla
         yield from _walk(place.below(key.lstrip("+")), value, node)
     for number, item in enumerate(node.items or ()):
         yield from _walk(place.below(str(number)), item, node)
+
+
+def _parsed(text: str) -> ast.AST | None:
+    """An expression, given without its ``$``; None for what is none."""
+    try:
+        return ast.parse(substitute(text), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _normal(id_: str) -> str:

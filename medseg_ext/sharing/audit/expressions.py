@@ -7,7 +7,8 @@ repeated here to the letter and the result is what is parsed.
 What is allowed: arithmetic, comparisons, literals, comprehensions, ``lambda``, f-strings; calls; names of the
 allow-list, in full or through the config's ``imports``; a few of Python's functions; references; and of a value whose
 type cannot be known, the attributes of :data:`~medseg_ext.sharing.audit.rules.ATTRIBUTES`. No attribute with a leading
-underscore, no module as a value, no ``**`` into a call, no name bound over another.
+underscore, no module as a value, no ``**`` into a call, no name bound over another. ``replace`` of a value is called
+with what is replaced and by what: with one argument it would be that of a path, which moves a file.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from medseg_ext.sharing.audit.names import DEFAULT_GLOBALS, AllowedNames
 from medseg_ext.sharing.audit.rules import ATTRIBUTES, BUILTINS, ENVIRONMENT, RESTRICTED, SWITCHES, UNRESTRICTED_FIRST
 from medseg_ext.sharing.findings import quoted
 
+#: Under which id MONAI puts the metadata.
+METADATA = "_meta_"
 #: What a reference becomes.
 REFERENCES = "__local_refs"
 _REFERENCE = re.compile(r"@(?:\w*)(?:::\w*)*")
@@ -47,6 +50,22 @@ def substitute(text: str) -> str:
     for found in sorted(_REFERENCE.findall(text), key=len, reverse=True):
         text = text.replace(found, f"{REFERENCES}['{found[1:]}']")
     return text
+
+
+def reference_of(node: ast.AST) -> str | None:
+    """The id that a substituted reference is to; None for anything else."""
+    if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Constant):
+        return None
+    is_reference = isinstance(node.value, ast.Name) and node.value.id == REFERENCES
+    return node.slice.value if is_reference and isinstance(node.slice.value, str) else None
+
+
+def leads_to_module(id_: str, modules: Iterable[str]) -> bool:
+    """Whether a reference to an id, in the metadata or not, gives a module or what holds one."""
+    if id_ == METADATA:
+        return any(True for _ in modules)
+    id_ = id_.removeprefix(f"{METADATA}::")
+    return any(not id_ or id_ == m or id_.startswith(f"{m}::") or m.startswith(f"{id_}::") for m in modules)
 
 
 def import_of(text: str) -> tuple[str, str] | None:
@@ -83,11 +102,13 @@ class Scope:
         imports: what the ``imports`` of all configs bind, to everything that any of them binds it to: which configs are
             merged is the user's choice.
         modules: ids under which a config holds a module, by an import statement.
+        leads_down: whether an argument names a place that may be written to.
     """
 
     allowed: AllowedNames
     imports: Mapping[str, frozenset[str]] = field(default_factory=dict)
     modules: frozenset[str] = frozenset()
+    leads_down: Callable[[ast.AST], bool] = lambda node: False
 
     def check_import(self, text: str) -> tuple[str, str] | None:
         """:func:`import_of` for what the bundle may import.
@@ -109,6 +130,13 @@ class Scope:
         """The full names that a bare one may stand for."""
         default = DEFAULT_GLOBALS.get(name)
         return self.imports.get(name, frozenset()) | (frozenset() if default is None else frozenset({default}))
+
+    def means(self, node: ast.AST) -> set[str]:
+        """The full names that a dotted one may stand for."""
+        root, parts = _chain(node)
+        if not isinstance(root, ast.Name):
+            return set()
+        return {".".join([meaning, *parts]) for meaning in self.meanings(root.id)}
 
 
 def check_expression(text: str, scope: Scope) -> None:
@@ -211,7 +239,7 @@ class _Checker:
         if isinstance(node.value, ast.Name) and node.value.id == REFERENCES:
             if not isinstance(key, str) or key == "":
                 raise ExpressionError("a reference to no id")
-            if any(key == m or key.startswith(f"{m}::") or m.startswith(f"{key}::") for m in self.scope.modules):
+            if leads_to_module(key, self.scope.modules):
                 raise ExpressionError(f"a reference to a module, @{quoted(key)}")
             return
         if self._is_environment(node.value):
@@ -222,16 +250,14 @@ class _Checker:
         self.check(node.slice)
 
     def _is_environment(self, node: ast.AST) -> bool:
-        root, parts = _chain(node)
-        if not isinstance(root, ast.Name) or root.id in self.bound:
-            return False
-        return {".".join([meaning, *parts]) for meaning in self.scope.meanings(root.id)} == {"os.environ"}
+        return self._means(node) == {"os.environ"}
 
     def _check_call(self, node: ast.Call) -> None:
+        places = self._places(node)
         for keyword in node.keywords:
             if keyword.arg is None:
                 raise ExpressionError("arguments given by **")
-            if keyword.arg in RESTRICTED or keyword.arg.startswith("_"):
+            if (keyword.arg in RESTRICTED and keyword.arg not in places) or keyword.arg.startswith("_"):
                 raise ExpressionError(f"the argument {keyword.arg} in an expression")
         function = node.func
         if isinstance(function, ast.Name) and function.id == "setattr":
@@ -241,6 +267,12 @@ class _Checker:
             first = node.args[0] if node.args else None
             if not isinstance(first, ast.Constant) or first.value not in ENVIRONMENT:
                 raise ExpressionError(f"{quoted(ast.unparse(node))}")
+        elif isinstance(function, ast.Attribute) and function.attr == "replace":
+            if len(node.args) < 2 or node.keywords:
+                raise ExpressionError("replace with one argument")
+            self.check(function.value)
+        elif places:
+            self._check_places(node, places)
         elif not self._is_plain_component(node):
             self.check(function)
         if (
@@ -255,10 +287,27 @@ class _Checker:
             self.check(argument.value if isinstance(argument, ast.Starred) else argument)
 
     def _means(self, node: ast.AST) -> set[str]:
-        root, parts = _chain(node)
-        if not isinstance(root, ast.Name) or root.id in self.bound:
-            return set()
-        return {".".join([meaning, *parts]) for meaning in self.scope.meanings(root.id)}
+        root, _ = _chain(node)
+        return set() if isinstance(root, ast.Name) and root.id in self.bound else self.scope.means(node)
+
+    def _places(self, node: ast.Call) -> dict[str, int]:
+        """The arguments by which what is called is told where to write."""
+        places: dict[str, int] = {}
+        meanings = self._means(node.func)
+        writers = self.scope.allowed.writers
+        if meanings and all(meaning in writers for meaning in meanings):
+            for meaning in meanings:
+                places.update(writers[meaning])
+        return places
+
+    def _check_places(self, node: ast.Call, places: Mapping[str, int]) -> None:
+        if any(isinstance(argument, ast.Starred) for argument in node.args):
+            raise ExpressionError(f"arguments given by * to {quoted(ast.unparse(node.func))}")
+        given = {name: node.args[place] for name, place in places.items() if 0 <= place < len(node.args)}
+        given |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg and keyword.arg in places}
+        for name, value in given.items():
+            if not self.scope.leads_down(value):
+                raise ExpressionError(f"the argument {name} in an expression, {quoted(ast.unparse(value))}")
 
     def _is_plain_component(self, node: ast.Call) -> bool:
         """A component of which an argument is restricted, called so that this argument is not given."""
@@ -300,11 +349,15 @@ def _check_attributes(names: list[str]) -> None:
 
 
 def _check_power(node: ast.BinOp) -> None:
-    """Numbers that take all of memory to write down."""
-    if isinstance(node.op, ast.Pow | ast.LShift) and isinstance(node.right, ast.Constant | ast.BinOp):
-        for part in _constants(node.right):
-            if abs(part) > _LARGEST_POWER:
-                raise ExpressionError(f"a power of {part}")
+    """Numbers that take all of memory, or hours, to write down."""
+    if not isinstance(node.op, ast.Pow | ast.LShift):
+        return
+    for side in (node.left, node.right):
+        if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow | ast.LShift) for part in ast.walk(side)):
+            raise ExpressionError("a power of a power")
+    for part in _constants(node.right):
+        if abs(part) > _LARGEST_POWER:
+            raise ExpressionError(f"a power of {part}")
 
 
 def _constants(node: ast.AST) -> Iterator[float]:

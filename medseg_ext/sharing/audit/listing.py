@@ -11,7 +11,7 @@ A line is a full name (``monai.transforms.LoadImaged``), or a bare one, which MO
 which is allowed when every module that has it is. A ``~`` in front marks what may be a component (``_target_``) but no
 value in an expression: one of its arguments is restricted (:data:`~medseg_ext.sharing.audit.rules.RESTRICTED`), and
 in an expression arguments may come by position. Behind it stand arguments that have to be given, for their defaults
-fetch.
+fetch. Behind a name without ``~`` stand arguments that say where it writes, with their positions.
 """
 
 from __future__ import annotations
@@ -171,6 +171,9 @@ DENIED = {
     "monai.data.utils.pickle_hashing",
     "monai.data.utils.pickle_operations",
     # files and addresses of any kind
+    "ignite.handlers.checkpoint.Checkpoint",
+    "ignite.handlers.checkpoint.DiskSaver",
+    "ignite.handlers.checkpoint.ModelCheckpoint",
     "monai.data.csv_saver.CSVSaver",
     "monai.data.dataset.CSVDataset",
     "monai.data.iterable_dataset.CSVIterableDataset",
@@ -212,12 +215,16 @@ DENIED = {
     "torch.nn.functional.boolean_dispatch",
 }
 
-#: Modules of which nothing is listed: loggers that talk to servers, and what is there for MONAI's own documentation.
+#: Modules of which nothing is listed: loggers that talk to servers or write where they are told, and what is there for
+#: MONAI's own documentation.
 DENIED_MODULES = (
     "ignite.handlers.clearml_logger",
+    "ignite.handlers.fbresearch_logger",
+    "ignite.handlers.logger_utils",
     "ignite.handlers.mlflow_logger",
     "ignite.handlers.neptune_logger",
     "ignite.handlers.polyaxon_logger",
+    "ignite.handlers.tensorboard_logger",
     "ignite.handlers.visdom_logger",
     "ignite.handlers.wandb_logger",
     "monai.apps.nuclick.dataset_prep",
@@ -234,6 +241,9 @@ DENIED_OPERATORS = {"save", "from_file"}
 
 #: Functions of medseg_ext that write where they are told to.
 DENIED_STARTS = ("write_", "draw_", "pack_", "make_piece")
+
+#: Functions that are told a folder and write nothing there.
+NO_WRITERS = {"medseg_ext.layouts.masks.mask_files", "medseg_ext.layouts.segmentations.label_map_files"}
 
 _TOPS = {"monai", "ignite", "torch", "medseg_ext"}
 
@@ -277,6 +287,11 @@ def _line(name: str, value: Any) -> str:
     except (TypeError, ValueError):
         return name
     restricted = [parameter for parameter in parameters.values() if parameter.name in RESTRICTED]
+    if _home(value) in NO_WRITERS:
+        restricted = []
+    if restricted and all(RESTRICTED[parameter.name] == "inside" for parameter in restricted):
+        order = [p.name if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) else "" for p in parameters.values()]
+        return " ".join([name, *(f"{p.name}:{order.index(p.name) if p.name in order else -1}" for p in restricted)])
     fetching = [p.name for p in restricted if RESTRICTED[p.name] == "false" and p.default not in (False, None)]
     return " ".join([f"~{name}", *fetching]) if restricted else name
 

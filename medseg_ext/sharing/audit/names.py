@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,8 @@ NAMES_FILE = Path(__file__).with_name("names.txt")
 #: What MONAI puts into every expression's globals.
 DEFAULT_GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
 
+_ARGUMENT = re.compile(r"\w+")
+_PLACE = re.compile(r"\w+:(-1|\d+)")
 _NAME = re.compile(r"~?[A-Za-z]\w*(\.\w+)*")
 
 
@@ -26,20 +28,23 @@ class AllowedNames:
         values: those that may stand anywhere.
         components: those that may be a ``_target_`` only, for one of their arguments is restricted, with the arguments
             that have to be given.
+        writers: those that may be a ``_target_`` or be called, no more, for some of their arguments say where they
+            write, with these arguments' places: name and position, -1 for one that is given by name alone.
     """
 
     values: frozenset[str]
     components: Mapping[str, tuple[str, ...]]
+    writers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @cached_property
     def modules(self) -> frozenset[str]:
         """Modules that may be imported: those with an allowed name in or below them."""
-        parts = (name.split(".") for name in (*self.values, *self.components))
+        parts = (name.split(".") for name in (*self.values, *self.components, *self.writers))
         return frozenset(".".join(split[:end]) for split in parts for end in range(1, len(split))) | {"os"}
 
     def is_target(self, name: str) -> bool:
         """Whether a component may be made of it."""
-        return name in self.values or name in self.components
+        return name in self.values or name in self.components or name in self.writers
 
 
 def read_names(extra: Iterable[Path] = ()) -> AllowedNames:
@@ -47,26 +52,34 @@ def read_names(extra: Iterable[Path] = ()) -> AllowedNames:
 
     Args:
         extra: files with further names, one a line, ``#`` for comments; ``~`` marks one for components alone, behind
-            which stand arguments that have to be given.
+            which stand arguments that have to be given; behind others stand arguments that say where they write, as
+            ``output_dir:2`` (the third).
 
     Raises:
         InputError: for a file that is missing or a line that is no name.
     """
     values: set[str] = set()
     components: dict[str, tuple[str, ...]] = {}
+    writers: dict[str, dict[str, int]] = {}
     for path in (NAMES_FILE, *extra):
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise InputError(path, f"an unreadable file ({error})", "names, one a line") from error
         for number, line in enumerate(lines, start=1):
-            name, *required = line.split("#")[0].split() or [""]
+            name, *arguments = line.split("#")[0].split() or [""]
             if not name:
                 continue
-            if not _NAME.fullmatch(name) or (required and not name.startswith("~")):
+            component = name.startswith("~")
+            wording = _ARGUMENT if component else _PLACE
+            if not _NAME.fullmatch(name) or not all(wording.fullmatch(argument) for argument in arguments):
                 raise InputError(path, f"{line.strip()!r} in line {number}", "full names, one a line")
-            if name.startswith("~"):
-                components[name[1:]] = tuple(required)
+            if component:
+                components[name[1:]] = tuple(arguments)
+            elif arguments:
+                places = (argument.split(":") for argument in arguments)
+                writers[name] = {argument: int(place) for argument, place in places}
             else:
                 values.add(name)
-    return AllowedNames(frozenset(values - components.keys()), components)
+    writers = {name: places for name, places in writers.items() if name not in components}
+    return AllowedNames(frozenset(values - components.keys() - writers.keys()), components, writers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from medseg_ext.sharing.audit.destinations import RELATIVE_PATH
 from medseg_ext.sharing.words import words
 
 #: Arguments by which MONAI looks up a class in text, unpickles, fetches or writes. They are held to these values
@@ -30,6 +31,21 @@ RESTRICTED: dict[str, str] = {
     "final_filename": "filename",
     "key_metric_filename": "filename",
     "_mode_": "mode",
+    "compile_kwargs": "false",
+    "url": "false",
+    "repo": "false",
+    "save_handler": "false",
+    "output_name_formatter": "false",
+    "output_postfix": "part",
+    "output_ext": "part",
+    "postfix": "part",
+    "file_prefix": "part",
+    "output_dir": "inside",
+    "save_dir": "inside",
+    "log_dir": "inside",
+    "cache_dir": "inside",
+    "output_path": "inside",
+    "filepath": "inside",
 }
 
 #: Of functions with restricted arguments, how many that are not restricted come first.
@@ -45,8 +61,11 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     "merger": (re.compile("AvgMerger|ZarrAvgMerger"), "AvgMerger or ZarrAvgMerger"),
     "logging": (re.compile(r"([\w-]+/)*logging\.conf"), "a logging.conf of the bundle"),
     "tracking": (re.compile(r"(?!\w+:)[^$@%].*|sqlite:.*"), "a store on this machine"),
-    "filename": (re.compile(r"\w[\w ={},.:-]*\.(log|txt|csv|json|pt)|\w[\w ={}-]*"), "a name without folders"),
+    "filename": (re.compile(r"\w[\w ={},.:-]*\.(log|txt|csv|pt)|\w[\w ={}-]*"), "a name without folders"),
     "source": (re.compile(r"[^/$@%]*|[^$@%].*\.(pt|ts|safetensors)"), "a file of weights, no repository"),
+    "part": (re.compile(r"[\w ={},.-]*"), "a part of a name, without folders"),
+    # expressions too, see destinations.py
+    "inside": (RELATIVE_PATH, "a relative path without .. or hidden names, or what is put together of such"),
     "mode": (re.compile("default|callable"), "default or callable"),
 }
 
@@ -54,19 +73,18 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
 BUILTINS = words(
     """
     abs all any bool complex dict divmod enumerate filter float frozenset int isinstance iter len list map max min
-    next pow print range reversed round set slice sorted str sum tuple zip
+    next print range reversed round set slice sorted str sum tuple zip
     """
 )
 
 #: Attributes and methods of values whose type is not known before the bundle runs. None of them reads, writes,
-#: executes or leads from an object to its module, its class or its frame. ``replace`` is why no ``pathlib.Path`` is
-#: among the names: of a path it moves a file.
+#: executes or leads from an object to its module, its class or its frame. ``replace`` is looked at where it is called.
 ATTRIBUTES = (
     # texts, lists, mappings
     words(
         """
         append capitalize copy count difference endswith extend find get index insert intersection isdigit items
-        join keys lower lstrip partition pop remove replace reverse rfind rpartition rsplit rstrip setdefault
+        join keys lower lstrip partition pop remove reverse rfind rpartition rsplit rstrip setdefault
         sort split splitlines startswith strip title union update upper values zfill
         """
     )

@@ -1,0 +1,174 @@
+"""Where a config may have things written to: below where it is started, or below what the user says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attacks import harmless, write_folder
+
+from medseg_ext.sharing.audit import audit_bundle
+
+VALUES = {
+    "root": ".",
+    "out": "$@root + '/results'",
+    "date": "$@out + '/run'",
+    "number": 3,
+    "evil": "/home/victim",
+    "dot": ".",
+    "up": "$@root + '/../..'",
+}
+
+
+def passes(tmp_path: Path, **values: Any) -> bool:
+    files = harmless()
+    config = json.loads(files["configs/inference.json"]) | VALUES | values
+    files["configs/inference.json"] = json.dumps(config).encode()
+    return audit_bundle(write_folder(files, tmp_path)).passed
+
+
+def saver(destination: Any) -> dict[str, Any]:
+    return {"_target_": "MetricsSaver", "save_dir": destination}
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        ".",
+        "",
+        "results",
+        "./results",
+        "a/b.c/d",
+        "@out",
+        "@date",
+        None,
+        "$@out",
+        "$@root + '/eval'",
+        "$@root + '/eval_' + str(@number)",
+        '$f"{@out}/fold_{@number}"',
+        "$os.path.join(@root, 'models')",
+        "$os.path.abspath(@out)",
+        "$@out if @number else @root",
+        "$@out or 'results'",
+        "$@out + '/' + os.path.join('a', 'b')",
+    ],
+)
+def test_below(destination: Any, tmp_path: Path) -> None:
+    assert passes(tmp_path, handler=saver(destination))
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "/tmp",
+        "..",
+        "../x",
+        "a/../../b",
+        "~/x",
+        "~",
+        "C:/x",
+        "C:\\x",
+        "a\\b",
+        "file:///x",
+        ".ssh",
+        "a/.git/hooks",
+        "%out",
+        "@evil",
+        "@up",
+        "@nowhere",
+        "$@evil",
+        "$@evil + '/x'",
+        "$@root + '/..'",
+        "$@root + @dot + @dot",
+        "$'.' + '.'",
+        '$f"{@evil}/x"',
+        '$f"{@out}/{@evil}/../x"',
+        '$f"{@out}{@dot}./x"',
+        "$'run_' + @root",
+        "$os.path.join(@root, '/etc')",
+        "$os.path.join(@root, @evil)",
+        "$os.path.join('..', 'x')",
+        "$os.path.dirname(@out)",
+        "$os.path.expanduser('~')",
+        "$'/' + @out",
+        "$@out or '/etc'",
+        "$@out if @number else @evil",
+        "$'x'.replace('x', '/etc')",
+        "$[@out][0]",
+        "$chr(47)",
+        ["results"],
+    ],
+)
+def test_elsewhere(destination: Any, tmp_path: Path) -> None:
+    assert not passes(tmp_path, handler=saver(destination))
+
+
+@pytest.mark.parametrize(
+    ("expression", "passed"),
+    [
+        ("$monai.handlers.MetricsSaver(@out)", True),
+        ("$monai.handlers.MetricsSaver(save_dir=@out)", True),
+        ("$monai.handlers.MetricsSaver(@evil)", False),
+        ("$monai.handlers.MetricsSaver(save_dir='/etc')", False),
+        ("$monai.handlers.MetricsSaver(*[@evil])", False),
+        ("$list(map(monai.handlers.MetricsSaver, [@evil]))", False),
+        ("$[make(@evil) for make in [monai.handlers.MetricsSaver]]", False),
+        ("$@out.replace('a', 'b')", True),
+        ("$@out.replace('/etc/x')", False),
+        ("$[r('/etc/x') for r in [@out.replace]]", False),
+    ],
+)
+def test_in_expressions(expression: str, passed: bool, tmp_path: Path) -> None:
+    assert passes(tmp_path, made=expression) == passed
+
+
+def test_a_reference_that_depends_on_its_place(tmp_path: Path) -> None:
+    assert not passes(tmp_path, handler=saver("@::dir") | {"dir": "/etc"}, dir="results")
+
+
+@pytest.mark.parametrize(
+    ("expression", "passed"),
+    [
+        ("$2 ** 10", True),
+        ("$2 ** (@number - 1)", True),
+        ("$9 ** 9 ** 9", False),
+        ("$(9 ** 60) ** 60", False),
+        ("$1 << 99", False),
+    ],
+)
+def test_powers(expression: str, passed: bool, tmp_path: Path) -> None:
+    assert passes(tmp_path, made=expression) == passed
+
+
+@pytest.mark.parametrize(
+    ("file", "passed"),
+    [
+        ("configs/train.yaml", True),
+        ("manifest.json", False),
+        ("environment.yml", False),
+        ("configs/environment.yml", False),
+        ("docs/kernels/python3/kernel.json", False),
+        ("docs/jupyter_server_config.json", False),
+        ("package.json", False),
+        ("configs/jupyter_config.json", False),
+        ("configs/.hidden.yaml", False),
+        (".vscode/settings.json", False),
+        ("docs/phantom_metrics.json", True),
+    ],
+)
+def test_documents_of_other_programs(file: str, passed: bool, tmp_path: Path) -> None:
+    assert audit_bundle(write_folder(harmless() | {file: b"{}"}, tmp_path)).passed == passed
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tool": "$import os"},
+        {"handler": {"_target_": "DatasetFunc", "data": "$import os", "func": "$lambda tool: tool.remove('x')"}},
+        {"imports": ["$import os"], "made": "$@imports::0.remove('x')"},
+    ],
+)
+def test_modules_are_no_values(values: dict[str, Any], tmp_path: Path) -> None:
+    assert not passes(tmp_path, **values)
