@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -93,12 +93,15 @@ def _quiet_input_errors() -> Iterator[None]:
 
 
 @one_line_errors
-def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
+def run_engine(
+    engine: Engine, failures: Sized = (), tracked: AbstractContextManager[Any] | None = None, **kwargs: Any
+) -> None:
     """Run a MONAI trainer or evaluator.
 
     Args:
         engine: its ``run`` is called with ``kwargs``.
         failures: patients that failed before or meanwhile.
+        tracked: entered around the run, as :class:`~medseg_ext.tracking.TrackedRun`.
 
     Raises:
         SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty in any process, so that
@@ -107,7 +110,7 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
     if engine.state.epoch_length == 0:  # MONAI would skip the run with a warning and succeed
         raise InputError("batch_size", "no whole batch in an epoch", "at most the samples an epoch of each process")
     try:
-        with _quiet_input_errors():
+        with _quiet_input_errors(), tracked or nullcontext():
             engine.run(**kwargs)
     except NothingLeftError:
         raise SystemExit(1) from None
