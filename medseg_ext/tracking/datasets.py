@@ -69,7 +69,7 @@ def summarise_data(items: Iterable[Any], folder: str | os.PathLike[str]) -> Data
         items: studies, dictionaries with a study as ``image``, or packed pieces.
         folder: the data set's, to which file names are relative.
     """
-    root = Path(folder).absolute()
+    root = Path(os.path.normpath(Path(folder).absolute()))
     root = root.parent if root.is_file() else root  # a study of one file
     files = sorted(entry for item in items for entry in _files(item, root))
     lines = (f"{patient}\t{name}\t{size}\n" for patient, name, size in files)
