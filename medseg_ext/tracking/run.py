@@ -175,13 +175,14 @@ class TrackedRun:
         try:
             if error is None:
                 self._log_end()
+                self._end(None)
+                return
         except BaseException as late:
             self._end(late)
             self._raise_as_store_error(late)
             raise
         self._end(error)
-        if error is not None:
-            self._raise_as_store_error(error)
+        self._raise_as_store_error(error)
 
     def _create(self) -> None:
         experiment = self._experiment()
