@@ -46,7 +46,9 @@ def weights_file(path: str | Path, tracking_uri: str | None = None) -> Path:
     if not _URI.match(uri):
         return Path(path)
     store = _store(uri, tracking_uri)
-    folder = tempfile.mkdtemp(prefix="medseg-weights-")
+    # errors of what is in the file name its path, and so tell which weights they are
+    name = re.sub(r"[^\w.]+", "-", uri)
+    folder = tempfile.mkdtemp(prefix=f"{name}-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with quick_requests(store):
         try:
@@ -83,7 +85,7 @@ def _fetch(uri: str, store: str, folder: str) -> tuple[Path, str | None]:
 
     client = mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
     checksum = _checksum(client, uri)
-    path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store, registry_uri=store)
+    path = mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=store)
     return Path(path), checksum
 
 

@@ -70,8 +70,16 @@ def one_line_interrupts() -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     """False for what is logged while an error is on its way up that has, or gets, a line of its own."""
     error = sys.exc_info()[1]
-    quiet = isinstance(error, (NothingLeftError, KeyboardInterrupt, SystemExit))
+    quiet = isinstance(error, (NothingLeftError, KeyboardInterrupt, SystemExit)) or _of_mlflow(error)
     return not quiet and input_error_in(error) is None and lost_process(error) is None
+
+
+def _of_mlflow(error: BaseException | None) -> bool:
+    if "mlflow" not in sys.modules:
+        return False
+    from medseg_ext.tracking.store import is_of_store  # which needs this module
+
+    return is_of_store(error)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from medseg_ext.errors import InputError
 from medseg_ext.layouts import find_studies
 from medseg_ext.reports import ExampleOverlays
 from medseg_ext.tracking import TrackedRun
+from medseg_ext.tracking.store import quick_requests
 from medseg_ext.workflow import run_engine
 
 mlflow = pytest.importorskip("mlflow")
@@ -155,6 +156,24 @@ def test_engine_is_run_inside(mlflow_server, client, tmp_path, capsys):
         run_engine(engine, tracked=tracked, data=range(1))
     assert capsys.readouterr().err.splitlines()[-1] == "error: a.nii: found nothing, allowed a head"
     assert runs(client, "inside")[0].info.status == "FAILED"
+
+
+def test_a_server_that_goes_away(mlflow_server, client, tmp_path, capsys, caplog):
+    """In one line, without the traceback that the engine logs of any other error."""
+
+    def step(engine, batch):
+        with quick_requests():
+            mlflow.MlflowClient("http://127.0.0.1:9").log_metric("0123", "Loss", 1.0)
+
+    engine, tracked = track(mlflow_server, "goes away", tmp_path, step)
+    with pytest.raises(SystemExit, match="1"):
+        run_engine(engine, tracked=tracked, data=range(1))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert line.startswith(
+        f"error: {mlflow_server}: found no MLflow store that takes the run (no server answers there)"
+    )
+    assert "Traceback" not in caplog.text
+    assert runs(client, "goes away")[0].info.status == "FAILED"
 
 
 def test_no_run_is_appended_to(mlflow_server, client, tmp_path):
