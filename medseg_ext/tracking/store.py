@@ -57,7 +57,7 @@ def store_error(uri: str, error: BaseException) -> InputError:
 def reason(error: BaseException) -> str:
     """What MLflow or a library below it says, in a line."""
     if "Max retries exceeded" in str(error):
-        return "no server answers there"
+        return "its server fails" if "error responses" in str(error) else "no server answers there"
     return escaped(" ".join(str(error).split()))[:200] or type(error).__name__
 
 

@@ -190,18 +190,9 @@ def test_inference_by_the_uri_of_a_run(
 ) -> None:
     run_id = json.loads((trained / "mlflow_run.json").read_text())["run_id"]
     before = sorted(bundle.iterdir())
-
-    def infer(name: str, weights: Any) -> Any:
-        ids = {"dataset_dir": patients.folder, "split": "all", "output_dir": tmp_path / name, "ckpt_path": weights}
-        options = as_options({**ids, **small.network, "tracking_uri": mlflow_server})
-        return run_in(bundle, "monai.bundle", "run", "inferring", "--config_file", "configs/inference.json", *options)
-
-    done = infer("by_uri", f"runs:/{run_id}/model")
+    ids = {"dataset_dir": patients.folder, "split": "all", "output_dir": tmp_path, "ckpt_path": f"runs:/{run_id}/model"}
+    options = as_options({**ids, **small.network, "tracking_uri": mlflow_server})
+    done = run_in(bundle, "monai.bundle", "run", "inferring", "--config_file", "configs/inference.json", *options)
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "by_uri").rglob(small.masks))) >= 4
-    refused = infer("refused", f"models:/{bundle.name}/9")
-    assert refused.returncode == 1
-    assert re.search(
-        rf"^error: models:/{bundle.name}/9: found nothing in {mlflow_server} .*", refused.stderr, re.MULTILINE
-    )
+    assert len(list(tmp_path.rglob(small.masks))) >= 4
     assert sorted(bundle.iterdir()) == before, "MLflow left something where it ran"
