@@ -8,8 +8,8 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +26,7 @@ from medseg_ext.reports.examples import ExampleOverlays
 from medseg_ext.reports.overlays import FileNames
 from medseg_ext.reports.provenance import git_says, provenance
 from medseg_ext.tracking.datasets import summarise_data
-from medseg_ext.tracking.store import is_of_store, quick_requests, shown, store_error
+from medseg_ext.tracking.store import is_of_store, quick_requests, shown, store_error, store_in_environment
 from medseg_ext.workflow.run import INTERRUPTED, one_line_errors
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class TrackedRun:
         self.weights, self.register_model = weights, register_model
         self.run_id = ""
         self._began = 0.0
-        self._release: Callable[[], None] = lambda: None
+        self._surroundings = ExitStack()
         if not self.recorders:
             return
         self._configs = _paths(path for handler in self.recorders for path in handler.artifacts)
@@ -150,8 +150,9 @@ class TrackedRun:
         if not self.recorders:
             return self
         self._began = time.time()
-        self._release = _raise_on_sigterm()
         try:
+            self._surroundings.enter_context(_raising_on_sigterm())
+            self._surroundings.enter_context(store_in_environment(self.client.tracking_uri))
             with quick_requests():
                 self._create()
             self._log_start()
@@ -314,20 +315,18 @@ class TrackedRun:
         logger.info("registered models:/%s/%s", name, version.version)
 
     def _end(self, error: BaseException | None) -> None:
-        self._release()
-        if not self.run_id:
-            return
-        recorder, status = self._recorder, _status(error)
-        for other in self.recorders[1:]:
-            other.cur_run = None
-        recorder.run_finish_status = status
-        if error is None:
-            recorder.close()
-        else:
-            with suppress(Exception), quick_requests():  # what went wrong counts, also where the store is what did
-                self.client.set_tag(self.run_id, "error", _describe(error))
-                recorder.close()
+        if self.run_id:
+            for other in self.recorders[1:]:
+                other.cur_run = None
+            self._recorder.run_finish_status = _status(error)
+            if error is None:
+                self._recorder.close()
+            else:
+                with suppress(Exception), quick_requests():  # what went wrong counts, also where it is the store
+                    self.client.set_tag(self.run_id, "error", _describe(error))
+                    self._recorder.close()
         self.run_id = ""
+        self._surroundings.close()
 
     def _raise_as_store_error(self, error: BaseException) -> None:
         if is_of_store(error):
@@ -346,26 +345,22 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:LONGEST_PARAMETER]
 
 
-def _raise_on_sigterm() -> Callable[[], None]:
-    """Let SIGTERM end this process by an exception, unless somebody else listens.
-
-    Returns:
-        a function that undoes it.
-    """
-    unheard = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if not unheard:
-        return lambda: None
+@contextmanager
+def _raising_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process by an exception, unless somebody else listens."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
 
     def stop(*_: object) -> None:
         raise SystemExit(_TERMINATED)
 
-    def undo() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
     signal.signal(signal.SIGTERM, stop)
-    return undo
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _paths(paths: Iterable[str | Path | None]) -> list[Path]:

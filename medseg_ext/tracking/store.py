@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from medseg_ext.errors import InputError, escaped
@@ -20,23 +20,36 @@ _ALLOWED = "a store that answers (--tracking_uri or MLFLOW_TRACKING_URI names it
 
 
 @contextmanager
-def quick_requests(store: str | None = None) -> Iterator[None]:
-    """Make requests to a server fail within seconds; what the user's environment sets holds.
+def store_in_environment(store: str) -> Iterator[None]:
+    """Name a store where all of MLflow looks for it: artifacts of a server are not always found by the client's own.
 
     Args:
-        store: its URI, for what of MLflow takes none; None to leave that as it is.
+        store: its URI; what the user's environment names wins, as it does in MONAI.
     """
-    added = {name: value for name, value in _QUICK.items() if name not in os.environ}
-    if store is not None and "MLFLOW_TRACKING_URI" not in os.environ:
-        added["MLFLOW_TRACKING_URI"] = store
+    with _environment({"MLFLOW_TRACKING_URI": store}):
+        yield
+
+
+@contextmanager
+def quick_requests() -> Iterator[None]:
+    """Make requests to a server fail within seconds; what the user's environment sets holds."""
     connections = logging.getLogger("urllib3.connectionpool")  # tells of each attempt, at a server that is not there
     level = connections.level
-    os.environ.update(added)
     connections.setLevel(logging.ERROR)
+    try:
+        with _environment(_QUICK):
+            yield
+    finally:
+        connections.setLevel(level)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        connections.setLevel(level)
         for name in added:
             os.environ.pop(name, None)
 
@@ -44,9 +57,9 @@ def quick_requests(store: str | None = None) -> Iterator[None]:
 def is_of_store(error: BaseException | None) -> bool:
     """Whether an error is one that MLflow, or the connection to its server, raised."""
     from mlflow.exceptions import MlflowException
-    from requests import RequestException
 
-    return isinstance(error, (MlflowException, RequestException))
+    # MLflow sends what it has to say by requests, and passes some of its exceptions on
+    return isinstance(error, MlflowException) or type(error).__module__.startswith("requests.")
 
 
 def store_error(uri: str, error: BaseException) -> InputError:

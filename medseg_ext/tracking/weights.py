@@ -13,7 +13,7 @@ from typing import Any
 from medseg_ext.errors import InputError
 from medseg_ext.files import sha256
 from medseg_ext.tracking.run import CHECKSUM, MODEL, WEIGHTS
-from medseg_ext.tracking.store import is_of_store, quick_requests, reason, shown
+from medseg_ext.tracking.store import is_of_store, quick_requests, reason, shown, store_in_environment
 from medseg_ext.workflow.options import running_parser
 from medseg_ext.workflow.run import one_line_errors
 
@@ -50,7 +50,7 @@ def weights_file(path: str | Path, tracking_uri: str | None = None) -> Path:
     name = re.sub(r"[^\w.]+", "-", uri)
     folder = tempfile.mkdtemp(prefix=f"{name}-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with quick_requests(store):
+    with quick_requests(), store_in_environment(store):
         try:
             fetched, checksum = _fetch(uri, store, folder)
         except Exception as error:

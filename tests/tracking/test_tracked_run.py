@@ -191,7 +191,7 @@ def test_no_run_is_appended_to(mlflow_server, client, tmp_path):
     # a third start is killed: nothing of it runs any more, and its run is left as it was
     _, third = track(mlflow_server, "again", tmp_path)
     third.__enter__()
-    third._release()
+    third._surroundings.close()
     failed, finished, lost = runs(client, "again")
     assert lost.info.status == "RUNNING"
     # the same name in another folder has nothing to do with it
