@@ -282,10 +282,8 @@ class TrackedRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        means = dict(_means(read_json(path, "a report")))
-        self.client.log_batch(
-            self.run_id, metrics=[Metric(f"results/{name}", value, now, 0) for name, value in means.items()]
-        )
+        means = _means(read_json(path, "a report"))
+        self.client.log_batch(self.run_id, metrics=[Metric(f"results/{name}", value, now, 0) for name, value in means])
 
     def _log_checkpoint(self, checkpoint: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -304,13 +302,11 @@ class TrackedRun:
         with suppress(MlflowException):  # there already; what else is wrong the next call meets too
             self.client.create_registered_model(name)
         run = self.client.get_run(self.run_id)
-        tags = {
-            tag: run.data.tags[f"provenance.{tag}"]
-            for tag in ("bundle", "revision")
-            if f"provenance.{tag}" in run.data.tags
-        }
+        known = ((tag, run.data.tags.get(f"provenance.{tag}")) for tag in ("bundle", "revision"))
+        tags = {tag: value for tag, value in known if value} | {CHECKSUM: checksum}
+        # a state dict needs no time to be made ready
         version = self.client.create_model_version(
-            name, f"{run.info.artifact_uri}/{MODEL}", self.run_id, tags={**tags, CHECKSUM: checksum}
+            name, f"{run.info.artifact_uri}/{MODEL}", self.run_id, tags=tags, await_creation_for=0
         )
         logger.info("registered models:/%s/%s", name, version.version)
 
