@@ -5,6 +5,7 @@ And a real MLflow server, on this machine alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +84,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.2)
         yield uri
     finally:
-        server.terminate()
+        # older releases leave the processes that answer behind
+        for process in [*psutil.Process(server.pid).children(recursive=True), server] if server.poll() is None else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
         server.wait(timeout=30)
 
 
