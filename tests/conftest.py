@@ -1,13 +1,22 @@
-"""Real patients, where they are at hand: `$MEDSEG_DATA`, by default `../shared/data` beside the repository."""
+"""Real patients, where they are at hand: `$MEDSEG_DATA`, by default `../shared/data` beside the repository.
+
+And a real MLflow server, on this machine alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,3 +47,53 @@ def lgg_dir(medseg_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         return unpacked[key]
 
     return unpack
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of an MLflow server with a SQLite store and its own artifacts, one for all tests: to start takes long."""
+    pytest.importorskip("mlflow")
+    folder = tmp_path_factory.mktemp("mlflow_server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'store.db'}",
+        "--artifacts-destination",
+        folder / "artifacts",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [
+                *[sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)],
+                *[*places, "--workers", "1"],
+            ],
+            cwd=folder,
+            # scoring of language models, which takes processes of its own
+            env=environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 180
+        while not _answers(f"{uri}/health"):
+            assert server.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield uri
+    finally:
+        # older releases leave the processes that answer behind
+        for process in [*psutil.Process(server.pid).children(recursive=True), server] if server.poll() is None else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        server.wait(timeout=30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -46,12 +46,20 @@ def log_to_run(uri: str, name: str, metrics: Mapping[str, float], files: Sequenc
 
 
 def track_reference(uri: str, experiment: str, name: str, log: Path, parameters: Mapping[str, Any]) -> None:
-    """Record a training of ``scripts/reference_lgg.py`` as the bundles' are recorded: its log and parameters."""
+    """Record a training of ``scripts/reference_lgg.py`` as the bundles' are recorded: its log and parameters.
+
+    Args:
+        uri: of a SQLite store. experiment, name: of the run, which is made once.
+        log: the training's ``log.csv``. parameters: by name, logged as text.
+    """
     client, runs = tracked_runs(uri, name)
     if runs:
         return
     known = client.get_experiment_by_name(experiment)
-    run = client.create_run(known.experiment_id if known else client.create_experiment(experiment), run_name=name)
+    # beside the store, as MONAI has it: MLflow itself would put a folder where the process happens to be
+    artifacts = (Path(uri.removeprefix("sqlite:///")).parent / "mlruns").absolute().as_uri()
+    made = known.experiment_id if known else client.create_experiment(experiment, artifact_location=artifacts)
+    run = client.create_run(made, run_name=name)
     for key, value in parameters.items():
         client.log_param(run.info.run_id, key, str(value))
     for images, loss, score in read_reference_log(log):

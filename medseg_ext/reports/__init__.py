@@ -10,7 +10,6 @@ from medseg_ext.reports.provenance import provenance, sha256
 from medseg_ext.reports.regions import RegionMeasures
 from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
-from medseg_ext.reports.tracking import track_run
 
 __all__ = [
     "ExampleOverlays",
@@ -30,7 +29,6 @@ __all__ = [
     "sha256",
     "take_planes",
     "take_snapshot",
-    "track_run",
     "write_csv",
     "write_json",
     "write_summary",

@@ -1,4 +1,4 @@
-"""Where a number comes from: weights, versions, revision, processor, command, date."""
+"""Where a number comes from: weights, versions, revision, hardware, command, date."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
+import torch
 
 from medseg_ext.files import sha256
 
@@ -34,7 +37,8 @@ def provenance(
 
     Returns:
         Text by name: ``bundle``, ``weights``, ``weights_sha256``, ``command``, ``date`` (with its offset from UTC),
-        ``revision``, ``python``, ``packages``, ``processor``, ``platform``.  What cannot be found out is left out.
+        ``revision``, ``python``, ``packages``, ``processor``, ``memory``, ``gpus``, ``platform``.  What cannot be
+        found out is left out.
     """
     entries = {
         "bundle": bundle,
@@ -46,6 +50,8 @@ def provenance(
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {version}" for name, version in package_versions().items()),
         "processor": processor(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        "gpus": graphics_processors(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
     return {name: value for name, value in entries.items() if value}
@@ -89,6 +95,12 @@ def processor() -> str | None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [name, f"{cores} cores", " ".join(flag for flag in _FLAGS if flag in flags)]
     return ", ".join(part for part in parts if part) or None
+
+
+def graphics_processors() -> str | None:
+    """Names and memory of the GPUs that this process sees; None where there are none."""
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(f"{gpu.name} {gpu.total_memory / 2**30:.1f} GiB" for gpu in found) or None
 
 
 def command_line() -> str:

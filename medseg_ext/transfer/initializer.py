@@ -184,7 +184,7 @@ class WeightInitializer:
         source: see :func:`transfer_weights`; empty leaves the network as it is.
         copies: other networks that start as this one, such as its average where a handler fills it.
         output_dir: where ``transfer.csv`` is written, a row a tensor; None for no file. Name it among the files of
-            :func:`~medseg_ext.reports.track_run`, and MLflow has it too.
+            :class:`~medseg_ext.tracking.TrackedRun`, and MLflow has it too.
         quiet: print no table, as all processes but the first do.
         options: the keyword arguments of :func:`transfer_weights`.
     """

@@ -57,12 +57,12 @@ def check_options(options: str = "options") -> None:
     Raises:
         SystemExit: status 1, after a line for each unused option, or for the first value that is not allowed.
     """
-    parser = _running_parser()
+    parser = running_parser()
     _check_names(parser, options)
     _check_values(parser, options)
 
 
-def _running_parser() -> ConfigParser:
+def running_parser() -> ConfigParser:
     """The parser whose expression called: MONAI hands expressions no way to it but the stack."""
     frame = inspect.currentframe()
     while frame is not None:

@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -70,8 +70,16 @@ def one_line_interrupts() -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     """False for what is logged while an error is on its way up that has, or gets, a line of its own."""
     error = sys.exc_info()[1]
-    quiet = isinstance(error, (NothingLeftError, KeyboardInterrupt, SystemExit))
+    quiet = isinstance(error, (NothingLeftError, KeyboardInterrupt, SystemExit)) or _of_mlflow(error)
     return not quiet and input_error_in(error) is None and lost_process(error) is None
+
+
+def _of_mlflow(error: BaseException | None) -> bool:
+    if "mlflow" not in sys.modules:
+        return False
+    from medseg_ext.tracking.store import is_of_store  # which needs this module
+
+    return is_of_store(error)
 
 
 @contextmanager
@@ -93,12 +101,15 @@ def _quiet_input_errors() -> Iterator[None]:
 
 
 @one_line_errors
-def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
+def run_engine(
+    engine: Engine, failures: Sized = (), tracked: AbstractContextManager[Any] | None = None, **kwargs: Any
+) -> None:
     """Run a MONAI trainer or evaluator.
 
     Args:
         engine: its ``run`` is called with ``kwargs``.
         failures: patients that failed before or meanwhile.
+        tracked: entered around the run, as :class:`~medseg_ext.tracking.TrackedRun`.
 
     Raises:
         SystemExit: status 1 after an input error, and in the end when ``failures`` is not empty in any process, so that
@@ -107,7 +118,7 @@ def run_engine(engine: Engine, failures: Sized = (), **kwargs: Any) -> None:
     if engine.state.epoch_length == 0:  # MONAI would skip the run with a warning and succeed
         raise InputError("batch_size", "no whole batch in an epoch", "at most the samples an epoch of each process")
     try:
-        with _quiet_input_errors():
+        with _quiet_input_errors(), tracked or nullcontext():
             engine.run(**kwargs)
     except NothingLeftError:
         raise SystemExit(1) from None

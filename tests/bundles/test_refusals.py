@@ -325,6 +325,10 @@ def test_weights_of_another_network(run: Run, here: Path, bundle: Path) -> None:
     os.truncate(shutil.copy(bundle / "models" / "model.pt", here / "cut.pt"), 5000)
     (line,) = run("evaluating", ckpt_path=here / "cut.pt")
     assert line.startswith(f"error: {here / 'cut.pt'}: found no readable weights")
+    (line,) = run("inferring", ckpt_path="models:/none/1", tracking_uri="http://127.0.0.1:9")
+    assert line.startswith(
+        "error: models:/none/1: found nothing in http://127.0.0.1:9 (no server answers there), allowed "
+    )
     (line,) = run("training", init_weights=here / "cut.pt")
     assert line.startswith(f"error: {here / 'cut.pt'}: found no readable weights")
     assert not (here / "out" / "masks").exists()

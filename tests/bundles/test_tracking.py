@@ -1,7 +1,8 @@
-"""Two processes train, MLflow and TensorBoard record, one process continues, the result is evaluated."""
+"""Two processes train, an MLflow server and TensorBoard record, one process continues, the registered model is used."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -18,13 +19,18 @@ TRAIN = ["--config_file", "['configs/train.json','configs/multi_gpu.yaml']"]
 
 
 @pytest.fixture(scope="module")
-def client(trained: Path) -> Any:
-    return mlflow.MlflowClient(f"sqlite:///{trained / 'mlruns.db'}")
+def client(mlflow_server: str) -> Any:
+    return mlflow.MlflowClient(mlflow_server)
 
 
 @pytest.fixture(scope="module")
 def trained(
-    bundle: Path, small: Small, patients: Patients, run_in: Runner, tmp_path_factory: pytest.TempPathFactory
+    bundle: Path,
+    small: Small,
+    patients: Patients,
+    run_in: Runner,
+    mlflow_server: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The folder that a training by two processes leaves."""
     output = tmp_path_factory.mktemp(f"trained_{bundle.name}") / "first"
@@ -33,11 +39,16 @@ def trained(
         bundle,
         *["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run", "training"],
         *TRAIN,
-        *as_options({**ids, **small.network, **small.training, "tracking": "mlflow"}),
+        *as_options({**ids, **small.network, **small.training, "tracking": "mlflow", "tracking_uri": mlflow_server}),
+        *as_options({"run_name": f"{bundle.name} first", "register_model": bundle.name}),
     )
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"epoch 2/2: 100%", done.stderr)) == 1, "a bar of the first process alone"
     return output
+
+
+def metadata(bundle: Path) -> Any:
+    return json.loads((bundle / "configs" / "metadata.json").read_text())
 
 
 def runs(client: Any, name: str) -> list[Any]:
@@ -63,8 +74,8 @@ def test_weights_carry_no_prefix(bundle: Path, small: Small, trained: Path) -> N
     assert state["network"].keys() == state["objects"]["network"].keys() == wanted.keys()
 
 
-def test_one_run_with_curves_and_parameters(client: Any, small: Small, trained: Path) -> None:
-    (run,) = runs(client, trained.name)
+def test_one_run_with_curves_and_parameters(client: Any, bundle: Path, small: Small, trained: Path) -> None:
+    (run,) = runs(client, f"{bundle.name} first")
     assert run.info.status == "FINISHED"
     for name in ("train_loss", "lr_group_0"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
@@ -75,16 +86,38 @@ def test_one_run_with_curves_and_parameters(client: Any, small: Small, trained: 
     assert run.data.params["world_size"] == "2"
     assert run.data.params["features"] == str(small.network["features"])
     assert run.data.params["train_patients"] == "2"
-    assert {"provenance.command", "provenance.packages"} <= run.data.tags.keys()
+    assert {"provenance.command", "provenance.packages", "provenance.processor"} <= run.data.tags.keys()
+    assert run.data.tags["provenance.bundle"].endswith(f" {metadata(bundle)['version']}")
 
 
-def test_run_holds_config_split_and_pictures(client: Any, trained: Path, patients: Patients, tmp_path: Path) -> None:
-    (run,) = runs(client, trained.name)
+def test_run_names_its_data(client: Any, bundle: Path, patients: Patients, trained: Path) -> None:
+    (run,) = runs(client, f"{bundle.name} first")
+    found = {tag.value: data.dataset for data in run.inputs.dataset_inputs for tag in data.tags}
+    assert found.keys() == {"training", "train", "validation", "val"}
+    assert found["training"].digest != found["validation"].digest
+    assert {data.name for data in found.values()} == {patients.folder.name}
+    assert json.loads(found["training"].profile)["patients"] == 2
+
+
+def test_model_is_registered_with_its_checksum(client: Any, bundle: Path, trained: Path, tmp_path: Path) -> None:
+    (run,) = runs(client, f"{bundle.name} first")
+    (version,) = client.search_model_versions(f"name='{bundle.name}'")
+    assert version.run_id == run.info.run_id
+    checksum = hashlib.sha256((trained / "model_best.pt").read_bytes()).hexdigest()
+    assert version.tags["checkpoint.sha256"] == run.data.tags["checkpoint.sha256"] == checksum
+    path = Path(client.download_artifacts(run.info.run_id, "model/configs/metadata.json", str(tmp_path)))
+    assert json.loads(path.read_text()) == metadata(bundle) | {"eval_metrics": {}}, "those of the shipped weights"
+
+
+def test_run_holds_config_split_and_pictures(
+    client: Any, bundle: Path, trained: Path, patients: Patients, tmp_path: Path
+) -> None:
+    (run,) = runs(client, f"{bundle.name} first")
     found = artifacts(client, run)
     (config,) = [path for path in found if re.fullmatch(r"config_\d{8}_\d{6}\.json", path)]
     executed = json.loads(Path(client.download_artifacts(run.info.run_id, config, str(tmp_path))).read_text())
     assert executed["output_dir"] == str(trained)
-    assert "split.json" in found
+    assert {"split.json", "patients.json", "model/models/model.pt"} <= set(found)
     (patient,) = json.loads(patients.split_file.read_text())["val"]
     assert [path for path in found if path.startswith("overlays/")] == [
         f"overlays/{patient}_epoch_0001.png",
@@ -122,8 +155,8 @@ def test_one_process_continues_what_two_began(
     assert torch.load(output / "training_state.pt", weights_only=True)["epoch"] == 3
 
 
-def test_evaluation_is_tracked(
-    bundle: Path, small: Small, patients: Patients, trained: Path, client: Any, run_in: Runner
+def test_evaluation_of_the_registered_model_is_tracked(
+    bundle: Path, small: Small, patients: Patients, trained: Path, mlflow_server: str, client: Any, run_in: Runner
 ) -> None:
     output = trained.parent / "evaluated"
     ids = {"dataset_dir": patients.folder, "split_file": patients.split_file, "split": "test", "output_dir": output}
@@ -131,17 +164,35 @@ def test_evaluation_is_tracked(
         bundle,
         *["monai.bundle", "run", "evaluating"],
         *["--config_file", "['configs/inference.json','configs/evaluate.yaml']"],
-        *as_options({**ids, "ckpt_path": trained / "model_last.pt", **small.network}),
-        # the store that is there already, for to make a new one takes seconds
-        *["--tracking", "mlflow", "--tracking_uri", f"sqlite:///{trained / 'mlruns.db'}"],
+        *as_options({**ids, "ckpt_path": f"models:/{bundle.name}/1", **small.network}),
+        *["--tracking", "mlflow", "--tracking_uri", mlflow_server, "--run_name", f"{bundle.name} evaluated"],
     )
     assert done.returncode == 0, done.stderr
-    (run,) = runs(client, "evaluated")
+    (run,) = runs(client, f"{bundle.name} evaluated")
     assert run.info.status == "FINISHED"
     assert "val_mean_dice" in run.data.metrics
+    report = json.loads((output / "metrics.json").read_text())
+    mean = report["dice"]["wt"]["mean"] if "wt" in report["dice"] else report["dice"]["mean"]
+    assert run.data.metrics["results/dice_wt" if "wt" in report["dice"] else "results/dice"] == mean
     assert run.data.params["split"] == "test"
-    assert "provenance.weights_sha256" in run.data.tags
+    assert run.data.params["ckpt_path"] == f"models:/{bundle.name}/1"
+    assert run.data.tags["provenance.weights_sha256"] == report["provenance"]["weights_sha256"]
+    (data,) = run.inputs.dataset_inputs
+    assert {tag.value for tag in data.tags} == {"evaluation", "test"}
     found = artifacts(client, run)
-    assert {"metrics.csv", "metrics.json"} <= set(found)
+    assert {"metrics.csv", "metrics.json", "split.json", "summary.html"} <= set(found)
     assert any(re.fullmatch(r"config_\d{8}_\d{6}\.json", path) for path in found)
-    assert any(path.endswith(".png") for path in found)
+    assert any(re.fullmatch(r"overlays/.*\.png", path) for path in found)
+
+
+def test_inference_by_the_uri_of_a_run(
+    bundle: Path, small: Small, patients: Patients, trained: Path, mlflow_server: str, run_in: Runner, tmp_path: Path
+) -> None:
+    run_id = json.loads((trained / "mlflow_run.json").read_text())["run_id"]
+    before = sorted(bundle.iterdir())
+    ids = {"dataset_dir": patients.folder, "split": "all", "output_dir": tmp_path, "ckpt_path": f"runs:/{run_id}/model"}
+    options = as_options({**ids, **small.network, "tracking_uri": mlflow_server})
+    done = run_in(bundle, "monai.bundle", "run", "inferring", "--config_file", "configs/inference.json", *options)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob(small.masks))) >= 4
+    assert sorted(bundle.iterdir()) == before, "MLflow left something where it ran"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
+
 from medseg_ext.experiments.curves import (
     epoch_means,
     epochs_to,
@@ -34,8 +36,10 @@ def test_means_and_first_epoch() -> None:
     assert epochs_to({}, 0.6) is None
 
 
-def test_reference_is_tracked_once(tmp_path: Path) -> None:
+def test_reference_is_tracked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri, log = f"sqlite:///{tmp_path / 'mlruns.db'}", tmp_path / "log.csv"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     log.write_text("images,seconds,train_loss,val_dsc\n32,5,0.75,0.25\n64,9,0.5,0.5\n")
     assert read_reference_log(log) == [(32, 0.75, 0.25), (64, 0.5, 0.5)]
     for _ in range(2):
@@ -46,6 +50,7 @@ def test_reference_is_tracked_once(tmp_path: Path) -> None:
     assert runs[0].data.params == {"seed": "0"}
     assert runs[0].data.metrics["scored_dice"] == 0.5
     assert [entry.path for entry in client.list_artifacts(runs[0].info.run_id)] == ["log.csv"]
+    assert not list((tmp_path / "here").iterdir()), "artifacts lie beside the store"
     assert {step: value for step, (value, _) in tracked_curve(uri, "reference_seed_0", "val_mean_dice").items()} == {
         32: 0.25,
         64: 0.5,

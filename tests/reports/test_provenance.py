@@ -1,8 +1,20 @@
 import hashlib
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
-from medseg_ext.reports.provenance import command_line, git_revision, package_versions, processor, provenance, sha256
+import torch
+
+from medseg_ext.reports.provenance import (
+    command_line,
+    git_revision,
+    graphics_processors,
+    package_versions,
+    processor,
+    provenance,
+    sha256,
+)
 
 
 def test_sha256(tmp_path):
@@ -53,3 +65,13 @@ def test_revision_marks_changes(tmp_path):
 def test_command_and_processor():
     assert command_line().split()[0].startswith("python") or sys.orig_argv
     assert "cores" in (processor() or "")
+
+
+def test_memory_and_graphics_processors(monkeypatch):
+    assert re.fullmatch(r"\d+\.\d GiB", provenance()["memory"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert graphics_processors() is None
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    known = [SimpleNamespace(name=f"GPU {i}", total_memory=(i + 1) * 2**30) for i in range(2)]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", known.__getitem__)
+    assert provenance()["gpus"] == "GPU 0 1.0 GiB, GPU 1 2.0 GiB"

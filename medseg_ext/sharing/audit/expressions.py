@@ -63,7 +63,7 @@ def reference_of(node: ast.AST) -> str | None:
 def leads_to_module(id_: str, modules: Iterable[str]) -> bool:
     """Whether a reference to an id, in the metadata or not, gives a module or what holds one."""
     if id_ == METADATA:
-        return any(True for _ in modules)
+        return False  # metadata.json may import nothing
     id_ = id_.removeprefix(f"{METADATA}::")
     return any(not id_ or id_ == m or id_.startswith(f"{m}::") or m.startswith(f"{id_}::") for m in modules)
 

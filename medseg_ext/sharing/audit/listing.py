@@ -68,6 +68,7 @@ MODULES = (
     "medseg_ext.networks",
     "medseg_ext.processes",
     "medseg_ext.reports",
+    "medseg_ext.tracking",
     "medseg_ext.training",
     "medseg_ext.transfer",
     "medseg_ext.transforms",
