@@ -83,7 +83,7 @@ def test_components_with_restricted_arguments() -> None:
 
 def test_names_that_write_where_they_are_told() -> None:
     assert ALLOWED.writers["monai.handlers.MetricsSaver"] == {"save_dir": 0}
-    assert ALLOWED.writers["medseg_ext.reports.track_run"] == {"output_dir": 2}
+    assert ALLOWED.writers["medseg_ext.tracking.TrackedRun"] == {"output_dir": 2}
     assert ALLOWED.is_target("MetricsSaver")
     assert "MetricsSaver" not in ALLOWED.values
 
