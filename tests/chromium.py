@@ -12,6 +12,7 @@ import os
 import selectors
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,14 @@ FLAGS = (
     *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-quic", "--disable-extensions", "--disable-default-apps", "--no-default-browser-check"),
 )
+#: Moves the two pipes to the descriptors that the browser looks at, and becomes the browser.
+_START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(text), fcntl.F_DUPFD, 10) for text in sys.argv[1:3]]
+for number, pipe in enumerate(pipes, 3):
+    os.dup2(pipe, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_chromium() -> str | None:
@@ -62,12 +71,10 @@ class Page:
         self._rest = b""
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        # the shell moves the pipes to the descriptors that the browser looks at
-        shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         window = f"--window-size={size[0]},{size[1]}"
         command = [program, *FLAGS, window, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
         self._browser = subprocess.Popen(
-            ["sh", "-c", shell, "sh", *command],
+            [sys.executable, "-ISc", _START, str(to_browser), str(from_browser), *command],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

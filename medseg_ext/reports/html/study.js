@@ -116,8 +116,12 @@
     if (!document.createElement("canvas").getContext("webgl2")) {
       throw new Error("the browser has no WebGL 2");
     }
+    const study = JSON.parse(byId("study").textContent);
+    if (study.backgrounds.length === 0) {
+      throw new Error("the page had no room for a sequence");
+    }
     say("Unpacking the volumes …");
-    globalThis.view = await show(JSON.parse(byId("study").textContent));
+    globalThis.view = await show(study);
     say("");
     document.documentElement.dataset.view = "ready";
   } catch (error) {

@@ -99,6 +99,7 @@ def render(content: PageContent) -> str:
     return _template().render(
         content=content,
         provenance=provenance,
+        made_by=" · ".join(content.provenance[name] for name in ("bundle", "date") if name in content.provenance),
         tissues=tissues,
         policy=_policy(style, script),
         style=Markup(style),
