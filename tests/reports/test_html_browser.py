@@ -56,7 +56,7 @@ def written(tumour, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(written, tmp_path_factory):
-    with Page(CHROMIUM, tmp_path_factory.mktemp("profile"), timeout=120) as page:
+    with Page(CHROMIUM, tmp_path_factory.mktemp("profile"), size=(900, 640), timeout=120) as page:
         page.open(written)
         page.wait_for("document.documentElement.dataset.view")
         yield page
@@ -83,7 +83,12 @@ def test_the_canvas_is_drawn_and_obeys(page):
     assert coloured(truth) > 500 and (truth != both).any(), "the prediction was moved"
     page.evaluate("document.querySelector('[name=overlay][value=prediction]').click()")
     np.testing.assert_array_equal(canvas_of(page), both)
-    for control, value, back in (("background", "1", "0"), ("opacity", "1", "0.55"), ("layout", "4", "3"), ("cut", "0.4", "0")):
+    for control, value, back in (
+        ("background", "1", "0"),
+        ("opacity", "1", "0.55"),
+        ("layout", "4", "3"),
+        ("cut", "0.4", "0"),
+    ):
         choose(page, control, value)
         assert (canvas_of(page) != both).any(), control
         choose(page, control, back)
@@ -128,11 +133,13 @@ def test_the_policy_stops_whatever_gets_in(page):
     assert sum("Content Security Policy" in problem for problem in said) >= 3
 
 
-def test_it_is_complete_without_javascript(written, tmp_path):
-    with Page(CHROMIUM, tmp_path, timeout=120) as page:
-        page.send("Emulation.setScriptExecutionDisabled", value=True)
+def test_it_is_complete_without_javascript(written, page):
+    page.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
         page.open(written)
         shown = screenshot(page)
         said = page.evaluate("document.body.innerText")
+    finally:
+        page.send("Emulation.setScriptExecutionDisabled", value=False)
     assert "This part needs JavaScript" in said and "Volumes" in said and "Research use only" in said
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 50

@@ -90,7 +90,11 @@ def test_what_is_embedded_is_the_study(tmp_path, tumour):
     _, page = write_page(tmp_path, tumour)
     data = data_of(page)
     assert [one["label"] for one in data["backgrounds"]] == ["FLAIR", "T1 with contrast", "T2", "T1"]
-    assert [(one["value"], one["colour"]) for one in data["tissues"]] == [(1, "#cc3333"), (2, "#59bf59"), (3, "#ffcc33")]
+    assert [(one["value"], one["colour"]) for one in data["tissues"]] == [
+        (1, "#cc3333"),
+        (2, "#59bf59"),
+        (3, "#ffcc33"),
+    ]
     for name, (core, whole, enhancing) in {"prediction": pred, "truth": truth}.items():
         expected = np.zeros(image.shape[1:], np.uint8)
         expected[whole] = 2
@@ -146,7 +150,11 @@ def test_content(tmp_path, tumour):
     assert dict(zip(page.texts["dt"], page.texts["dd"], strict=True))["Missing sequences"] == "T1"
     core, whole, enhancing = (f"{region.sum() / 1000:.2f}" for region in pred)
     cells = page.texts["td"]
-    assert cells[:6:2] == [core, whole, enhancing]  # predicted and, as the phantom's tumour was moved, the same of truth
+    assert cells[:6:2] == [
+        core,
+        whole,
+        enhancing,
+    ]  # predicted and, as the phantom's tumour was moved, the same of truth
     assert cells[1:6:2] == [core, whole, enhancing]
     assert "HD95 [mm]" in page.texts["th"] and "Lesion-wise Dice" in page.texts["th"]
     assert "Volume [ml]" not in page.texts["th"]
@@ -168,7 +176,9 @@ def test_a_lesion_in_slices_without_a_voxel_size(tmp_path, head):
         patient="p 1",
         layout="slices",
         folder=tmp_path / "p 1",
-        images=tuple(tmp_path / "p 1" / f"p_{slice_}_{name}.png" for slice_ in range(1, 10) for name in ("t1", "flair")),
+        images=tuple(
+            tmp_path / "p 1" / f"p_{slice_}_{name}.png" for slice_ in range(1, 10) for name in ("t1", "flair")
+        ),
         sequences=("t1", "flair"),
     )
     measures = LesionMeasures()

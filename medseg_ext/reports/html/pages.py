@@ -124,9 +124,7 @@ class StudyPages:
         )
         return write_atomically(self.path(study.patient), render(content))
 
-    def _view(
-        self, study: StudyArrays, image: Any, names: Sequence[str], measures: StudyMeasures, room: int
-    ) -> View:
+    def _view(self, study: StudyArrays, image: Any, names: Sequence[str], measures: StudyMeasures, room: int) -> View:
         masks = {"prediction": study.pred} if study.truth is None else {"prediction": study.pred, "truth": study.truth}
         either = np.logical_or.reduce([as_mask(mask) for mask in masks.values()])
         either = either if either.ndim == 4 else either[None]

@@ -118,7 +118,13 @@ def _data(content: PageContent) -> str:
     data = {
         "patient": content.patient,
         "backgrounds": [
-            {"key": one.key, "label": one.label, "data": one.volume.data, "low": one.volume.low, "high": one.volume.high}
+            {
+                "key": one.key,
+                "label": one.label,
+                "data": one.volume.data,
+                "low": one.volume.low,
+                "high": one.volume.high,
+            }
             for one in view.backgrounds
         ],
         "overlays": {name: volume.data for name, volume in view.overlays.items()},
