@@ -49,6 +49,7 @@ class Task:
         channels: the sequences it takes.
         rules: what makes files a study.
         phantoms: further arguments of ``python -m medseg_ext.phantoms``.
+        pages: whether each phantom gets a page of its own, where that takes no more than a second a phantom.
     """
 
     title: str
@@ -57,11 +58,17 @@ class Task:
     channels: tuple[str, ...]
     rules: StudyRules
     phantoms: tuple[str, ...] = ()
+    pages: bool = False
 
 
 TASKS = {
     "lgg_2d_segmentation": Task(
-        "Segmentation of lower-grade gliomas on MRI", "kaggle", "kaggle_3m/PHANTOM_*", LGG_CHANNELS, LGG_RULES
+        "Segmentation of lower-grade gliomas on MRI",
+        "kaggle",
+        "kaggle_3m/PHANTOM_*",
+        LGG_CHANNELS,
+        LGG_RULES,
+        pages=True,
     ),
     "brats_3d_segmentation": Task(
         "Segmentation of the regions of brain tumours on MRI",
@@ -139,13 +146,14 @@ def run_bundle(bundle: str, verb: str, config: str, data: Path, output: Path, *o
     ).returncode
 
 
-def segment(data: Path, output: Path, bundle: str = DEFAULT) -> tuple[int, list[Path]]:
+def segment(data: Path, output: Path, bundle: str = DEFAULT, *further: str) -> tuple[int, list[Path]]:
     """Score the studies that have masks, and give masks to those that have none.
 
     Args:
         data: folder of studies.
         output: folder of the results; where only some studies have masks, the others' go to ``unscored`` in it.
         bundle: name of the bundle.
+        further: options of the bundle where all studies have masks.
 
     Returns:
         The exit status, and the folders written to, the one to look at first at the end.
@@ -164,7 +172,7 @@ def segment(data: Path, output: Path, bundle: str = DEFAULT) -> tuple[int, list[
     if not with_masks:
         return run_bundle(bundle, "inferring", INFERENCE, data, output, "--overlays", "True"), [output]
     if not without:
-        return run_bundle(bundle, "evaluating", EVALUATION, data, output, "--split", "all"), [output]
+        return run_bundle(bundle, "evaluating", EVALUATION, data, output, "--split", "all", *further), [output]
     sides = {"scored": [study.patient for study in with_masks], "unscored": [study.patient for study in without]}
     split_file = str(write_split(output / "split.json", sides))
     rest = output / "unscored"
@@ -188,6 +196,8 @@ def report(folder: Path) -> None:
     scored = (folder / "metrics.csv").is_file()
     say(f"  masks      {folder / 'masks' if scored else folder}")
     say(f"  pictures   {folder / 'overlays'}")
+    if (folder / "reports").is_dir():
+        say(f"  pages      {folder / 'reports'}, a study each, with a 3-D view")
     say(f"  numbers    {folder / ('metrics.csv' if scored else 'measurements.csv')} and .json")
 
 
@@ -246,15 +256,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             say(f"1. Looking for studies in {data}")
         say("\n2. Running the bundle with its shipped weights")
-        status, folders = segment(data, output, args.bundle)
-        pages = [folder / PAGE for folder in folders if (folder / PAGE).is_file()]
-        if not pages:
+        pages = ("--html_report", "True") if own is None and TASKS[args.bundle].pages else ()
+        status, folders = segment(data, output, args.bundle, *pages)
+        summaries = [folder / PAGE for folder in folders if (folder / PAGE).is_file()]
+        if not summaries:
             return status or 1
         say("\n3. Done" if status == 0 else "\n3. Done in part: what failed is named above, nothing was written for it")
-        for page in pages:
+        for page in summaries:
             report(page.parent)
         say(f"\n{what_next(own, args.bundle)}\n\nSummary, to be opened in a browser:")
-        for page in pages:
+        for page in summaries:
             say(str(page))
     except InputError as error:
         print_error(error)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ REPLACEABLE = frozenset({"t1", "t1ce"})
 
 def print_note(text: str) -> None:
     """Say on stderr what was done to the input that its owner may not expect."""
+    _collect(text)
     print(f"note: {escaped(text)}", file=sys.stderr, flush=True)
 
 
@@ -24,9 +27,31 @@ _SAID: set[str] = set()
 
 def print_note_once(text: str) -> None:
     """Say a thing about a file the first time the file is read, not every epoch."""
-    if text not in _SAID:
+    if text in _SAID:
+        _collect(text)
+    else:
         _SAID.add(text)
         print_note(text)
+
+
+_NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+@contextmanager
+def collected_notes() -> Iterator[list[str]]:
+    """Give a list to which the notes of the block are added, also those that were said before and are not repeated."""
+    notes: list[str] = []
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
+
+
+def _collect(text: str) -> None:
+    notes = _NOTES.get()
+    if notes is not None:
+        notes.append(text)
 
 
 def check_required(sequences: Sequence[str], path: Path, required: Sequence[str] = ("flair",)) -> None:

@@ -15,8 +15,9 @@ from medseg_ext.errors import escaped
 from medseg_ext.files import write_atomically
 from medseg_ext.metrics.patient import Row
 from medseg_ext.metrics.volumes import as_array
-from medseg_ext.processes import gather_objects, is_first_process
+from medseg_ext.processes import as_first_process, gather_objects, is_first_process
 from medseg_ext.reports.earlier import OVERLAYS, PAGE, remove_report
+from medseg_ext.reports.html import StudyPages
 from medseg_ext.reports.measures import LesionMeasures, StudyArrays, StudyMeasures
 from medseg_ext.reports.notes import CaseNotes
 from medseg_ext.reports.overlays import FileNames, worst_median_best
@@ -68,6 +69,7 @@ class StudyReportHandler:
         measures: what is measured and drawn of a patient; :class:`~medseg_ext.reports.LesionMeasures` when None, and
             :class:`~medseg_ext.reports.RegionMeasures` for the regions of a tumour.
         records: where each patient's row and picture are noted at once, as part ``report``; None for nowhere.
+        pages: writes a page for each patient at once, to which the summary links; None for no pages.
         studies: with ``records``, all patients of the run, each with its name as ``patient``: the report is of those
             among them that are noted, also by an earlier start.
 
@@ -96,6 +98,7 @@ class StudyReportHandler:
         measures: StudyMeasures | None = None,
         records: CaseNotes | None = None,
         studies: Iterable[Any] = (),
+        pages: StudyPages | None = None,
     ) -> None:
         if overlays not in {True, False, "all"}:
             raise ValueError(f"overlays: found {overlays!r}, allowed True, False or 'all'")
@@ -106,6 +109,7 @@ class StudyReportHandler:
         self.overlays, self.summary = overlays, summary
         self.title, self.provenance, self.errors, self.note = title, dict(provenance or {}), errors, note
         self.records, self.names = records, [study.patient for study in studies]
+        self.pages = pages
         self._patients: list[_Patient] = []
 
     def attach(self, engine: Engine) -> None:
@@ -117,8 +121,8 @@ class StudyReportHandler:
     def start(self, engine: Engine | None = None) -> None:
         """Forget an earlier run, and remove its report: from now on it would tell of masks that are replaced."""
         self._patients.clear()
-        if is_first_process():
-            remove_report(self.output_dir)
+        # pages that an earlier start of the same run wrote stay; others must be gone before any process writes its own
+        as_first_process(lambda: remove_report(self.output_dir, [self._page(row) for row, _ in self._noted()]))
 
     def collect(self, engine: Engine) -> None:
         """Measure the patients of one iteration."""
@@ -145,14 +149,19 @@ class StudyReportHandler:
         )
         row: Row = {"patient": study.patient} | self.measures.measure(study)
         snapshot = self.measures.snapshot(study, self.measures.caption(row)) if self.overlays else None
-        if self.records is not None and study.patient not in getattr(self.errors, "patients", ()):
-            snapshot = self._note(self.records, row, snapshot)
+        if study.patient not in getattr(self.errors, "patients", ()):
+            if self.pages is not None:
+                self.pages.write(study, item[self.image_key], row, self.measures)
+            if self.records is not None:
+                snapshot = self._note(self.records, row, snapshot)
         self._patients.append((row, snapshot))
         return row
 
     def _note(self, records: CaseNotes, row: Row, snapshot: Any) -> _Drawn | None:
         """Write a patient's picture and, last, its row: where that is, the patient is done."""
         patient = row["patient"]
+        if self.pages is not None:
+            records.write("page", patient, self.pages.path(patient).name)
         drawn = None
         if snapshot is not None:
             drawn = _Drawn(patient, snapshot.caption, records.path("report", patient, ".png"))
@@ -160,6 +169,9 @@ class StudyReportHandler:
         plain = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
         records.write("report", patient, {"row": plain, "caption": None if drawn is None else drawn.caption})
         return drawn
+
+    def _page(self, row: Row) -> str | None:
+        return None if self.pages is None else self.pages.path(row["patient"]).name
 
     def _noted(self) -> list[_Patient]:
         """What an earlier start of the run noted, and this one."""
@@ -189,6 +201,9 @@ class StudyReportHandler:
             "provenance": self.provenance,
             "pictures": [picture.path.relative_to(self.output_dir).as_posix() for picture in pictures],
         }
+        pages = {} if self.pages is None else {row["patient"]: self.pages.path(row["patient"]) for row in rows}
+        if pages:
+            content["pages"] = [path.name for path in pages.values()]
         write_json(content, self.output_dir / f"{stem}.json")
         last = self.output_dir / f"{stem}.json"
         if self.summary:
@@ -202,6 +217,7 @@ class StudyReportHandler:
                 errors=errors,
                 note=self.note,
                 measures=self.measures,
+                pages=pages,
             )
         _print_table(self.title, len(rows), *self.measures.printed(aggregate))
         print(escaped(last.resolve()), flush=True)

@@ -11,13 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from medseg_ext.metrics.bootstrap import Estimate
 from medseg_ext.metrics.patient import MEASURES, Measure, Row, patient_areas, patient_metrics, summarise
-from medseg_ext.reports.overlays import Snapshot, draw_overlay, take_snapshot
+from medseg_ext.metrics.volumes import as_mask
+from medseg_ext.reports.overlays import PREDICTION_COLOUR, Snapshot, draw_overlay, take_snapshot
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,28 @@ class StudyArrays:
     spacing: tuple[float, ...] | None = None
 
 
+class Tissue(NamedTuple):
+    """A value of a label map: what it is called, and its colour as ``#rrggbb``."""
+
+    value: int
+    name: str
+    colour: str
+
+
 class StudyMeasures(ABC):
     """What is measured of a patient, how it is called and summarised, and what a picture of the patient shows.
 
     Attributes:
         columns: every measure of a row or an aggregate, by its name, in the order of the tables.
         headlines: names of what stands in large print on the page; the first group that has any is taken.
+        masks: what the masks of a prediction or a truth are of, in their order.
+        tissues: the values of :meth:`label_map` but for 0.
     """
 
     columns: Mapping[str, Measure]
     headlines: Sequence[Sequence[str]]
+    masks: Sequence[str]
+    tissues: Sequence[Tissue]
 
     @abstractmethod
     def measure(self, study: StudyArrays) -> Row:
@@ -100,6 +114,10 @@ class StudyMeasures(ABC):
             InputError: the file cannot be written.
         """
 
+    @abstractmethod
+    def label_map(self, masks: NDArray[Any]) -> NDArray[np.uint8]:
+        """The masks of a prediction or a truth as one (H, W, D) map of the values of ``tissues``."""
+
     def shown(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """The columns that the page's table of patients has."""
         return [name for name in self.columns if any(name in row for row in rows)]
@@ -117,6 +135,8 @@ class LesionMeasures(StudyMeasures):
         ("dice", "dice_reference_protocol", "iou", "hd95_px"),
         ("predicted_volume_ml", "predicted_area_px"),
     )
+    masks: Sequence[str] = ("lesion",)
+    tissues: Sequence[Tissue] = (Tissue(1, "lesion", PREDICTION_COLOUR),)
 
     def __init__(self, flair_channel: int = 1) -> None:
         self.flair_channel = flair_channel
@@ -173,6 +193,9 @@ class LesionMeasures(StudyMeasures):
 
     def draw(self, snapshot: Snapshot, path: Path) -> Path:
         return draw_overlay(snapshot, path)
+
+    def label_map(self, masks: NDArray[Any]) -> NDArray[np.uint8]:
+        return as_mask(masks).astype(np.uint8)
 
 
 def format_value(name: str, value: Any, columns: Mapping[str, Measure] = MEASURES) -> str:

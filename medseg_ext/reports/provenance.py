@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from medseg_ext.files import sha256
+from medseg_ext.errors import InputError
+from medseg_ext.files import read_json, sha256
 
 PACKAGES = ("medseg-ext", "monai", "torch", "numpy", "scipy", "scikit-image", "nibabel")
 
@@ -55,6 +56,15 @@ def provenance(
         "platform": f"{platform.system()} {platform.machine()}",
     }
     return {name: value for name, value in entries.items() if value}
+
+
+def bundle_name(folder: str | os.PathLike[str]) -> str | None:
+    """The bundle in a folder as ``lgg_2d_segmentation 0.1.0``; None where there is no metadata to read."""
+    root = Path(folder).resolve()
+    try:
+        return f"{root.name} {read_json(root / 'configs' / 'metadata.json', 'the metadata of a bundle')['version']}"
+    except (InputError, KeyError, TypeError):
+        return None
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg_ext.layouts.labels import REGIONS
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_ext.layouts.labels import REGIONS, get_convention, labels_from_regions
+from medseg_ext.layouts.segmentations import COLOURS
 from medseg_ext.metrics.bootstrap import Estimate
 from medseg_ext.metrics.patient import Measure, Row
 from medseg_ext.metrics.regions import (
@@ -17,8 +21,11 @@ from medseg_ext.metrics.regions import (
     summarise_regions,
     surface_dice_name,
 )
-from medseg_ext.reports.measures import StudyArrays, StudyMeasures, format_value, label_of
+from medseg_ext.metrics.volumes import as_mask
+from medseg_ext.reports.measures import StudyArrays, StudyMeasures, Tissue, format_value, label_of
 from medseg_ext.reports.planes import PlanesSnapshot, draw_planes, take_planes
+
+_NAMES = {"tc": "tumour core (TC)", "wt": "whole tumour (WT)", "et": "enhancing tumour (ET)"}
 
 
 class RegionMeasures(StudyMeasures):
@@ -30,6 +37,7 @@ class RegionMeasures(StudyMeasures):
         channel_order: names of the image's channels, for the pictures.
         regions: names of the regions, in the order of the masks.
         tolerances: of the normalised surface Dice, in mm.
+        convention: of label maps, as of the files that are written.
     """
 
     def __init__(
@@ -37,10 +45,17 @@ class RegionMeasures(StudyMeasures):
         channel_order: Sequence[str] = ("t1", "t1ce", "t2", "flair"),
         regions: Sequence[str] = REGIONS,
         tolerances: Sequence[float] = (1.0,),
+        convention: str = "brats2023",
     ) -> None:
         self.channel_order = tuple(channel_order)
         self.regions = tuple(regions)
         self.tolerances = tuple(tolerances)
+        self.convention = convention
+        self.masks = [_NAMES.get(region, region.upper()) for region in self.regions]
+        self.tissues = [
+            Tissue(value, tissue, f"#{''.join(f'{round(255 * part):02x}' for part in COLOURS[tissue])}")
+            for value, tissue in sorted(get_convention(convention).tissues.items())
+        ]
         self._measures = region_measures(self.tolerances)
         self._derived = {
             "dice_where_present": Measure(
@@ -160,3 +175,9 @@ class RegionMeasures(StudyMeasures):
     def draw(self, snapshot: PlanesSnapshot, path: Path) -> Path:
         """As PNG."""
         return draw_planes(snapshot, path)
+
+    def label_map(self, masks: NDArray[Any]) -> NDArray[np.uint8]:
+        """In the convention; a region besides those of BraTS has no value in any."""
+        by_name = dict(zip(self.regions, as_mask(masks), strict=True))
+        nothing = np.zeros(masks.shape[1:], bool)
+        return labels_from_regions(np.stack([by_name.get(region, nothing) for region in REGIONS]), self.convention)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +19,7 @@ from medseg_ext.reports.measures import LesionMeasures, StudyMeasures, format_va
 DISCLAIMER = "Research use only. Not for clinical use."
 #: Pictures beyond this many bytes together are linked to instead of embedded, or the page opens slowly.
 _EMBED_BYTES = 12_000_000
-_PROVENANCE_LABELS = {
+PROVENANCE_LABELS = {
     "bundle": "Bundle",
     "weights": "Weights",
     "weights_sha256": "Weights, SHA-256",
@@ -50,6 +51,7 @@ def write_summary(
     errors: Iterable[BaseException | str] = (),
     note: str = "",
     measures: StudyMeasures | None = None,
+    pages: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write the page.
 
@@ -65,6 +67,7 @@ def write_summary(
         errors: patients that failed, with the line that was printed for them.
         note: a sentence below the heading, as what data these are.
         measures: what the names in rows and aggregate stand for; :class:`~medseg_ext.reports.LesionMeasures` when None.
+        pages: a page for each of some patients, in the folder of this one or below it, that their names lead to.
 
     Raises:
         InputError: the file cannot be written.
@@ -72,7 +75,7 @@ def write_summary(
     embed = sum(picture.path.stat().st_size for picture in pictures) <= _EMBED_BYTES
     failures = [" ".join(str(error).split()) for error in errors]
     measures = LesionMeasures() if measures is None else measures
-    style = _CSS + _CSS_REGIONS if any(measure.region for measure in measures.columns.values()) else _CSS
+    style = STYLE + _STYLE_REGIONS if any(measure.region for measure in measures.columns.values()) else STYLE
     body = "\n".join(
         part
         for part in (
@@ -80,7 +83,7 @@ def write_summary(
             _headline(aggregate, measures),
             _failures(failures),
             _pictures(pictures, path.parent, embed),
-            _patients(rows, measures),
+            _patients(rows, measures, {name: _link(page, path.parent) for name, page in (pages or {}).items()}),
             _aggregate(aggregate, measures),
             _provenance(provenance or {}),
             f"<footer>{DISCLAIMER}</footer>",
@@ -136,7 +139,7 @@ def _pictures(pictures: Sequence[Picture], folder: Path, embed: bool) -> str:
         if embed:
             source = "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()
         else:
-            source = quote(picture.path.relative_to(folder).as_posix())
+            source = _link(picture.path, folder)
         caption = _escape(picture.caption)
         figures.append(
             f'<figure><img src="{source}" alt="{caption}" loading="lazy"><figcaption>{caption}</figcaption></figure>'
@@ -144,7 +147,11 @@ def _pictures(pictures: Sequence[Picture], folder: Path, embed: bool) -> str:
     return f"<section><h2>Overlays</h2>{''.join(figures)}</section>" if figures else ""
 
 
-def _patients(rows: Sequence[Mapping[str, Any]], measures: StudyMeasures) -> str:
+def _link(path: Path, folder: Path) -> str:
+    return quote(os.fsencode(path.relative_to(folder).as_posix()))
+
+
+def _patients(rows: Sequence[Mapping[str, Any]], measures: StudyMeasures, links: Mapping[str, str]) -> str:
     if not rows:
         return ""
     columns = measures.columns
@@ -152,7 +159,10 @@ def _patients(rows: Sequence[Mapping[str, Any]], measures: StudyMeasures) -> str
     lines = []
     for row in rows:
         cells = "".join(_cell(name, row.get(name), columns) for name in names)
-        lines.append(f'<tr><th scope="row">{_escape(row.get("patient", ""))}</th>{cells}</tr>')
+        name = _escape(row.get("patient", ""))
+        if row.get("patient") in links:
+            name = f'<a href="{links[row["patient"]]}">{name}</a>'
+        lines.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return (
         '<section><h2>Patients</h2><div class="scroll"><table>'
         f"<thead>{_patients_head(names, columns)}</thead><tbody>{''.join(lines)}</tbody></table></div></section>"
@@ -221,13 +231,13 @@ def _provenance(entries: Mapping[str, Any]) -> str:
     if not entries:
         return ""
     lines = "".join(
-        f"<dt>{_escape(_PROVENANCE_LABELS.get(name, name))}</dt><dd>{_escape(value)}</dd>"
+        f"<dt>{_escape(PROVENANCE_LABELS.get(name, name))}</dt><dd>{_escape(value)}</dd>"
         for name, value in entries.items()
     )
     return f"<section><h2>How this came about</h2><dl>{lines}</dl></section>"
 
 
-_CSS = """
+STYLE = """
 :root{color-scheme:light dark;--ink:#1b2129;--soft:#5b6673;--line:#dde2e8;--page:#f5f7f9;--panel:#fff;
 --bar:#cfeadf;--bad:#b3261e}
 @media(prefers-color-scheme:dark){:root{--ink:#e6eaee;--soft:#9aa5b1;--line:#333c46;--page:#14181d;--panel:#1c2229;
@@ -255,6 +265,7 @@ th:first-child{text-align:left;position:sticky;left:0;background:var(--panel);fo
 tbody th:first-child{white-space:normal;overflow-wrap:anywhere;min-width:7rem}
 tbody tr:last-child>*{border-bottom:0}
 .bar{background:linear-gradient(90deg,var(--bar) var(--part),transparent var(--part))}
+a{color:inherit}
 td.protocol,thead th:last-child:nth-child(6){text-align:left;white-space:normal;min-width:16rem}
 dl{margin:0;padding:.8rem 1rem;display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;font-size:.88rem}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
@@ -262,7 +273,7 @@ footer{margin-top:2rem;text-align:center}
 @media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
 @media print{body{background:#fff}}
 """
-_CSS_REGIONS = """
+_STYLE_REGIONS = """
 thead th.group{text-align:center}
 thead tr.regions th{position:static;min-width:0;text-align:right;font-weight:600}
 td.region{text-align:left;color:var(--soft)}

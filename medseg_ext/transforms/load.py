@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
 from medseg_ext.layouts import Study, load_study, study_from_path
+from medseg_ext.layouts.channels import collected_notes
 from medseg_ext.layouts.nifti import reference_image
 from medseg_ext.layouts.orientation import inverse, reorient, to_canonical_transform
 from medseg_ext.layouts.study import MaskMode
@@ -31,7 +32,8 @@ class LoadStudyd(Transform):
         nifti_channel_order: names of the channels as they lie in a 4-D NIfTI; ``channel_order`` when None.
 
     The image is a ``MetaTensor``; for NIfTI its ``affine`` belongs to the loaded orientation, and ``meta`` holds the
-    ``original_affine`` and ``spatial_shape`` of the file and the ``to_canonical`` flips and swaps between the two.
+    ``original_affine`` and ``spatial_shape`` of the file and the ``to_canonical`` flips and swaps between the two. As
+    ``notes`` it holds the lines that were printed of the study.
 
     Raises:
         InputError: the study cannot be used; the file is named.
@@ -62,17 +64,19 @@ class LoadStudyd(Transform):
             study = study_from_path(source, channel_order=self.channel_order, masks=masks)
         if label is not None and not own_mask:
             study = replace(study, masks=(Path(label),))
-        loaded = load_study(
-            study,
-            channel_order=self.channel_order,
-            masks="ignore" if self.label_key is None else "required",
-            nifti_channel_order=self.nifti_channel_order,
-        )
+        with collected_notes() as notes:
+            loaded = load_study(
+                study,
+                channel_order=self.channel_order,
+                masks="ignore" if self.label_key is None else "required",
+                nifti_channel_order=self.nifti_channel_order,
+            )
         image = MetaTensor(
             torch.from_numpy(np.ascontiguousarray(loaded.image)),
             affine=None if loaded.affine is None else torch.as_tensor(loaded.affine),
         )
         image.meta["filename_or_obj"] = str(study.images[0])
+        image.meta["notes"] = "\n".join(notes)
         if loaded.affine is not None:
             image.meta.update(_stored_geometry(reference_image(study), loaded.image.shape[1:]))
         result[self.image_key] = image

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from medseg_ext.layouts import AlignedStudy, Study, load_aligned, study_from_files, study_from_path
+from medseg_ext.layouts.channels import collected_notes
 from medseg_ext.layouts.labels import AUTO, get_convention
 from medseg_ext.layouts.study import BRATS_CHANNELS, BRATS_RULES, MaskMode
 
@@ -39,7 +40,8 @@ class LoadSequencesd(Transform):
 
     The image is a ``MetaTensor`` whose ``affine`` belongs to the working grid. Its ``meta`` holds what it takes to get
     back (``original_affine`` and ``spatial_shape`` of the reference image as stored, ``to_canonical``), the reference
-    image's path as ``filename_or_obj``, the value of ``air`` in each channel and ``skull_stripped``.
+    image's path as ``filename_or_obj``, the value of ``air`` in each channel, ``skull_stripped``, and as ``notes`` the
+    lines that were, or have been, printed of the study.
 
     Raises:
         InputError: the study cannot be used; the file is named.
@@ -76,17 +78,19 @@ class LoadSequencesd(Transform):
         study = self._study(source, own)
         if label is not None and not own:
             study = replace(study, masks=(Path(label),), conventions=None)
-        loaded = load_aligned(
-            study,
-            channel_order=self.channel_order,
-            stack_order=self.stack_order,
-            labels=label is not None,
-            convention=self.convention,
-            spacing=self.spacing,
-            unplaced=self.unplaced,
-        )
+        with collected_notes() as notes:
+            loaded = load_aligned(
+                study,
+                channel_order=self.channel_order,
+                stack_order=self.stack_order,
+                labels=label is not None,
+                convention=self.convention,
+                spacing=self.spacing,
+                unplaced=self.unplaced,
+            )
         affine = torch.as_tensor(loaded.grid.affine)
-        result[self.image_key] = MetaTensor(torch.from_numpy(loaded.image), affine=affine, meta=_meta(loaded))
+        meta = _meta(loaded) | {"notes": "\n".join(notes)}
+        result[self.image_key] = MetaTensor(torch.from_numpy(loaded.image), affine=affine, meta=meta)
         result[self.present_key] = torch.from_numpy(loaded.present)
         result["patient"] = study.patient
         result["spacing"] = tuple(float(edge) for edge in np.linalg.norm(loaded.grid.affine[:3, :3], axis=0))

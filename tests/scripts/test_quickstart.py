@@ -47,6 +47,7 @@ def test_phantoms_are_scored(tmp_path: Path) -> None:
     images = [path for path in (output / "phantoms").rglob("*.tif") if "_mask" not in path.name]
     assert len(list((output / "masks").rglob("*_mask.tif"))) == len(images) > 0
     assert list((output / "overlays").glob("*.png"))
+    assert [path.name for path in (output / "reports").iterdir()] == ["PHANTOM_00_0001_20000101.html"]
     assert (output / "summary.html").is_file() and (output / "metrics.csv").is_file()
 
 
