@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medseg_ext.errors import InputError, escaped
 from medseg_ext.layouts import (
@@ -119,6 +120,9 @@ class TrainingPatients:
 class BatchPatients:
     """The patients that an evaluation or an inference goes over.
 
+    Nothing is read or written before the first look at an attribute: a program that brings its images along and takes
+    only some of a config's components, as MONAI Label does, needs no data folder.
+
     Args:
         dataset_dir: folder in any layout, or one file.
         output_dir: must not be the input folder or lie in it.
@@ -135,10 +139,9 @@ class BatchPatients:
         failures: those that are not usable, already printed.
 
     Raises:
-        SystemExit: after one line, when nothing can be done at all.
+        SystemExit: after one line, at the first look, when nothing can be done at all.
     """
 
-    @one_line_errors
     def __init__(
         self,
         dataset_dir: str | Path,
@@ -153,22 +156,59 @@ class BatchPatients:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_output_dir(output_dir, dataset_dir)
-        studies, errors = find_studies(
-            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
+        self.dataset_dir, self.output_dir = dataset_dir, output_dir
+        self.split_file, self.split, self.labels = split_file, split, labels
+        self.channel_order, self.nifti_channel_order, self.rules = channel_order, nifti_channel_order, rules
+        self.records, self.rank, self.world_size = records, rank, world_size
+
+    @property
+    def studies(self) -> list[Study]:
+        """The usable studies, of all processes."""
+        return self._found.studies
+
+    @property
+    def items(self) -> list[Item]:
+        """What this process has to do."""
+        return self._found.items
+
+    @property
+    def failures(self) -> Failures:
+        """What is not usable, and what fails later."""
+        return self._found.failures
+
+    @cached_property
+    def _found(self) -> _Found:
+        return self._find()
+
+    @one_line_errors
+    def _find(self) -> _Found:
+        check_output_dir(self.output_dir, self.dataset_dir)
+        found, errors = find_studies(
+            self.dataset_dir,
+            channel_order=self.channel_order,
+            masks="required" if self.labels else "ignore",
+            rules=self.rules,
         )
-        self.studies, wrong = select(studies, split_file, split, errors=errors)
-        self.failures = Failures(wrong, silent=rank > 0 and bool(self.studies))
-        if rank == 0 and any(study.layout == "nifti-stack" for study in self.studies):
-            print(f"channels of 4-D NIfTI files: {', '.join(nifti_channel_order or channel_order)}", flush=True)
-        if not self.studies:
+        studies, wrong = select(found, self.split_file, self.split, errors=errors)
+        failures = Failures(wrong, silent=self.rank > 0 and bool(studies))
+        if self.rank == 0 and any(study.layout == "nifti-stack" for study in studies):
+            print(
+                f"channels of 4-D NIfTI files: {', '.join(self.nifti_channel_order or self.channel_order)}", flush=True
+            )
+        if not studies:
             raise SystemExit(1)
-        check_writable(output_dir)
-        done = records.done(self.studies) if records is not None else set()
-        if done and rank == 0:
-            print(f"done before: {len(done)} of {len(self.studies)} patients", flush=True)
-        left = [study for study in self.studies if study.patient not in done]
-        self.items = as_items(shard(left, rank, world_size), labels)
+        check_writable(self.output_dir)
+        done = self.records.done(studies) if self.records is not None else set()
+        if done and self.rank == 0:
+            print(f"done before: {len(done)} of {len(studies)} patients", flush=True)
+        left = [study for study in studies if study.patient not in done]
+        return _Found(studies, as_items(shard(left, self.rank, self.world_size), self.labels), failures)
+
+
+class _Found(NamedTuple):
+    studies: list[Study]
+    items: list[Item]
+    failures: Failures
 
 
 def check_writable(folder: str | Path) -> None:
