@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from medseg_ext.layouts import (
     select,
     share_of_patients,
 )
+from medseg_ext.layouts.sequences import split_suffix
 from medseg_ext.layouts.splits import choose_patients
 from medseg_ext.processes import is_first_process, shard
 from medseg_ext.workflow.failures import Failures
@@ -35,13 +36,31 @@ def as_items(studies: Sequence[Study], labels: bool) -> list[Item]:
     return [{"image": study, "patient": study.patient} | ({"label": study} if labels else {}) for study in studies]
 
 
+def patient_of(item: Mapping[str, Any]) -> str:
+    """The name of an item's patient: ``patient``, or without it the file name of ``image``."""
+    return str(item["patient"]) if "patient" in item else split_suffix(Path(item["image"]).name)[0]
+
+
+def patient_names(train: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Who trains and who validates, by name: what makes a training the one it is, whoever chose them.
+
+    Args:
+        train, validation: items as :func:`as_items` makes them, or images and labels by their paths.
+
+    Returns:
+        Names under ``train`` and ``val``.
+    """
+    return {"train": [patient_of(item) for item in train], "val": [patient_of(item) for item in validation]}
+
+
 class TrainingPatients:
     """The training and the validation patients of a folder.
 
     With a split file its ``train`` and ``val``; with ``folds`` the patients of both in k folds, of which ``fold``
     validates; without a file a seeded split, written to ``<output_dir>/split.json`` and said so, or the one that an
     earlier start of the same training wrote there: patients that have come since take no part. Any patient that
-    cannot be used ends the training: one that silently lacks patients is another training.
+    cannot be used ends the training: one that silently lacks patients is another training. Nothing is read or written
+    before the first look at an attribute: MONAI Label puts its own patients in place of these.
 
     Args:
         dataset_dir: folder in any layout.
@@ -59,10 +78,9 @@ class TrainingPatients:
         train, validation: items for ``LoadStudyd``. names: patients by side.
 
     Raises:
-        SystemExit: after one line an unusable file.
+        SystemExit: after one line, at the first look, an unusable file.
     """
 
-    @one_line_errors
     def __init__(
         self,
         dataset_dir: str | Path,
@@ -76,35 +94,63 @@ class TrainingPatients:
         labels: bool = True,
         patients_share: float = 1.0,
     ) -> None:
-        check_output_dir(output_dir, dataset_dir)
+        self.dataset_dir, self.split_file, self.output_dir = dataset_dir, split_file, output_dir
+        self.folds, self.fold, self.seed, self.patients_share = folds, fold, seed, patients_share
+        self.channel_order, self.rules, self.labels = channel_order, rules, labels
+
+    @property
+    def train(self) -> list[Item]:
+        """Who trains."""
+        return self._chosen.train
+
+    @property
+    def validation(self) -> list[Item]:
+        """Who validates."""
+        return self._chosen.validation
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Both by name."""
+        return self._chosen.names
+
+    @cached_property
+    def _chosen(self) -> _Chosen:
+        return self._choose()
+
+    @one_line_errors
+    def _choose(self) -> _Chosen:
+        check_output_dir(self.output_dir, self.dataset_dir)
         studies, errors = find_studies(
-            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
+            self.dataset_dir,
+            channel_order=self.channel_order,
+            masks="required" if self.labels else "ignore",
+            rules=self.rules,
         )
-        check_writable(output_dir)
-        if split_file:
-            split = read_split(split_file)
-            source: str | Path = split_file
+        check_writable(self.output_dir)
+        if self.split_file:
+            split = read_split(self.split_file)
+            source: str | Path = self.split_file
             for side in ("train", "val"):
                 if side not in split:
-                    raise InputError(split_file, f"no split {side!r}", "train and val")
+                    raise InputError(self.split_file, f"no split {side!r}", "train and val")
         else:
             if errors:
                 Failures(errors)
                 raise SystemExit(1)
-            source = Path(output_dir) / "split.json"
+            source = Path(self.output_dir) / "split.json"
             if source.exists():
                 split = read_split(source)
                 said = f"took that of the training's first start, {escaped(source)}"
             else:
-                split = seeded_split([study.patient for study in studies], seed=seed, path=source)
-                said = f"drew one by patient with seed {seed}, written to {escaped(source)}"
+                split = seeded_split([study.patient for study in studies], seed=self.seed, path=source)
+                said = f"drew one by patient with seed {self.seed}, written to {escaped(source)}"
             if is_first_process():
                 print(f"no split file: {said}", flush=True)
-        if folds:
-            split = kfold([*split["train"], *split["val"]], folds, fold, seed)
-        if patients_share != 1:
-            split = {**split, "train": share_of_patients(split["train"], patients_share, seed)}
-        self.names = {side: list(split[side]) for side in ("train", "val")}
+        if self.folds:
+            split = kfold([*split["train"], *split["val"]], self.folds, self.fold, self.seed)
+        if self.patients_share != 1:
+            split = {**split, "train": share_of_patients(split["train"], self.patients_share, self.seed)}
+        names = {side: list(split[side]) for side in ("train", "val")}
         sides = []
         problems: list[InputError] = []
         for side in ("train", "val"):
@@ -114,7 +160,14 @@ class TrainingPatients:
         if problems:
             Failures(problems)
             raise SystemExit(1)
-        self.train, self.validation = (as_items(side, labels) for side in sides)
+        train, validation = (as_items(side, self.labels) for side in sides)
+        return _Chosen(train, validation, names)
+
+
+class _Chosen(NamedTuple):
+    train: list[Item]
+    validation: list[Item]
+    names: dict[str, list[str]]
 
 
 class BatchPatients:
