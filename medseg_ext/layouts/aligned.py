@@ -34,7 +34,8 @@ from medseg_ext.layouts.sequences import canonical_channels
 from medseg_ext.layouts.study import BRATS_CHANNELS, PatientError, Study
 from medseg_ext.layouts.volumes import Volume, read_volume, shape_text
 
-#: The sequence whose grid the results come back to is the first of these that a study has. BraTS registers to T1ce.
+#: The sequence whose grid the results come back to is the first of these that a study has, unless its ``reference``
+#: names another. BraTS registers to T1ce.
 REFERENCE_ORDER = ("t1ce", "flair", "t1", "t2")
 #: A volume that covers less of the reference than this lies elsewhere.
 _LEAST_COVERAGE = 0.1
@@ -154,7 +155,7 @@ def _load(
     mask = files.pop("label map", None)
     for volume in files.values():
         volume.data = without_fill(volume.data)
-    reference = next(files[name] for name in REFERENCE_ORDER if name in files)
+    reference = next(files[name] for name in (study.reference, *REFERENCE_ORDER) if name in files)
     for volume in (*files.values(), *([mask] if mask else [])):
         _place(volume, reference, unplaced)
     native = NativeSpace.of(reference.path, reference.data.shape, reference.affine)

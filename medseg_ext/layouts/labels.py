@@ -113,6 +113,24 @@ def conventions_of_names(images: Sequence[str], mask: str) -> tuple[str, ...] | 
     return None
 
 
+def conventions_of_store(mask: Path) -> tuple[str, ...] | None:
+    """The conventions of a label map that a MONAI Label server keeps.
+
+    Its clients draw with the values that the bundle's metadata gives them, 1, 2 and 3; a label map with a 4 was brought
+    along from BraTS.
+
+    Args:
+        mask: the label map.
+
+    Returns:
+        Names of conventions; None where the file lies in no such store, ``STUDIES/labels/TAG/IMAGE.nii.gz`` with the
+        list ``STUDIES/datastore_v2.json``.
+    """
+    folders = mask.absolute().parents
+    kept = len(folders) > 2 and folders[1].name == "labels" and (folders[2] / "datastore_v2.json").is_file()
+    return ("brats2023", "brats2017") if kept else None
+
+
 _PART_NAMES = (
     (re.compile(r"edema|\bed\b|\bsnfh\b|hyperintens"), _EDEMA),
     (re.compile(r"non.?enhanc|necro|\bncr\b|\bnetc?\b"), _CORE),

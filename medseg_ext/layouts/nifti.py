@@ -268,7 +268,8 @@ def study_of_file(
         raise errors[0]
     if not studies:
         raise InputError(path, _A_MAP, _IMAGE_NAMES)
-    return studies[0]
+    study = studies[0]
+    return replace(study, reference=study.sequences[study.images.index(path)]) if path in study.images else study
 
 
 def is_stack(study: Study) -> bool:
@@ -277,9 +278,10 @@ def is_stack(study: Study) -> bool:
 
 
 def reference_image(study: Study) -> Path:
-    """The file whose grid and geometry the study's mask has: FLAIR's."""
-    if not is_stack(study) and "flair" in study.sequences:
-        return study.images[study.sequences.index("flair")]
+    """The file whose grid and geometry the study's mask has: FLAIR's, unless another was chosen."""
+    name = study.reference or "flair"
+    if not is_stack(study) and name in study.sequences:
+        return study.images[study.sequences.index(name)]
     return study.images[0]
 
 
@@ -308,10 +310,8 @@ def load_study(study: Study, channel_order: Sequence[str], mode: MaskMode, held:
         sources = tuple(name for name in study.sequences if name in channel_order or name == "flair")
         reference = _read_image(reference_image(study))
         data, affine = reference.canonical()
-        parts = [
-            data if name == "flair" else _on_grid_of(reference, _read_image(study.images[study.sequences.index(name)]))
-            for name in sources
-        ]
+        files = [study.images[study.sequences.index(name)] for name in sources]
+        parts = [data if file == reference.path else _on_grid_of(reference, _read_image(file)) for file in files]
         image = np.stack(parts)
     where = study.images[0] if is_stack(study) else study.folder
     image = select_channels(image, sources, channel_order, where)
@@ -337,7 +337,7 @@ def _as_stored_like(reference: Volume, other: Volume) -> np.ndarray | None:
 
 
 def _on_grid_of(reference: Volume, other: Volume) -> np.ndarray:
-    """A sequence on FLAIR's grid, interpolated linearly where its own is another."""
+    """A sequence on the reference's grid, interpolated linearly where its own is another."""
     transform = _as_stored_like(reference, other)
     data, affine = other.canonical(transform)
     target, target_affine = reference.canonical()

@@ -92,6 +92,8 @@ class Study:
         sequences: canonical names of what the files hold; empty where the format leaves that to a named order (RGB
             slices: `LGG_CHANNELS`; stacks and nnU-Net cases without ``dataset.json``: ``nifti_channel_order``).
         conventions: label conventions that the layout leaves open, None where it says nothing (see `labels`).
+        reference: the sequence whose grid results come back to, where the user chose a file of it; else the bundle's
+            usual one.
     """
 
     patient: str
@@ -101,6 +103,7 @@ class Study:
     masks: tuple[Path, ...] = ()
     sequences: tuple[str, ...] = ()
     conventions: tuple[str, ...] | None = None
+    reference: str = ""
 
     @property
     def place(self) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 from medseg_ext.layouts import Study
 from medseg_ext.training.pieces import Piece
+from medseg_ext.workflow.patients import patient_of
 
 #: MLflow takes 36 characters.
 _DIGEST_LENGTH = 32
@@ -66,7 +67,7 @@ def summarise_data(items: Iterable[Any], folder: str | os.PathLike[str]) -> Data
     tells another choice of patients, a missing or a renamed file; an edit that leaves the size as it is it does not.
 
     Args:
-        items: studies, dictionaries with a study as ``image``, or packed pieces.
+        items: studies, dictionaries with a study or a file as ``image`` (and ``label``), or packed pieces.
         folder: the data set's, to which file names are relative.
     """
     root = Path(os.path.normpath(Path(folder).absolute()))
@@ -87,10 +88,13 @@ def _files(item: Any, root: Path) -> list[tuple[str, str, int]]:
     if isinstance(item, Piece):
         arrays = {"image": item.image, "truth": item.truth}
         return [(item.patient, f"{item.name}.{part}.npy", array.nbytes) for part, array in arrays.items()]
-    study: Study = item["image"] if isinstance(item, Mapping) else item
-    # a 4-D file holds the whole study, and a file may be named for several sequences
-    paths = dict.fromkeys([*study.images, *study.masks])
-    return [(study.patient, _relative(path, root), path.stat().st_size) for path in paths]
+    image = item["image"] if isinstance(item, Mapping) else item
+    if isinstance(image, Study):
+        # a 4-D file holds the whole study, and a file may be named for several sequences
+        patient, paths = image.patient, dict.fromkeys([*image.images, *image.masks])
+    else:
+        patient, paths = patient_of(item), dict.fromkeys(Path(item[key]) for key in ("image", "label") if key in item)
+    return [(patient, _relative(path, root), path.stat().st_size) for path in paths]
 
 
 def _relative(path: Path, root: Path) -> str:

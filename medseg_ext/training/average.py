@@ -20,6 +20,9 @@ class UpdateAverage:
     from its own samples) become those of the first process at the end of each epoch: all of them validate the network
     that is saved. Attach it before the ``ValidationHandler``.
 
+    The average starts from the network that the training begins with: a handler attached before this one may have
+    loaded weights since the average was made.
+
     Args:
         average: made with the final momentum and without a warm-up.
         first_momentum: momentum of the first step.
@@ -34,10 +37,16 @@ class UpdateAverage:
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
         step = Events.ITERATION_COMPLETED(event_filter=lambda engine, _: completes_step(engine))
         engine.add_event_handler(step, self.set_momentum)
         self.average.attach(engine, name=self.NAME, warn_if_exists=False, event=step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.share_buffers)
+
+    def start(self, engine: Engine) -> None:
+        """Take over the network's weights, where the training begins."""
+        if engine.state.iteration == 0:
+            self.average.ema_model.load_state_dict(self.average.model.state_dict())
 
     def set_momentum(self, engine: Engine) -> None:
         """Set the momentum of this step."""

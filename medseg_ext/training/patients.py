@@ -10,6 +10,7 @@ from monai.data import Dataset
 from tqdm import tqdm
 
 from medseg_ext.errors import InputError, input_error_in
+from medseg_ext.processes import shard_or_all
 from medseg_ext.workflow.failures import Failures
 
 
@@ -51,12 +52,20 @@ class PatientCache(Dataset):
     MONAI's ``CacheDataset`` does the same, but of a bad file it tells on its second page of traceback.
 
     Args:
-        data: a dictionary a patient.
+        data: a dictionary a patient, of all processes.
         transform: reads and prepares one patient; deterministic.
         workers: threads that read. progress: show a bar meanwhile.
+        rank: this process. world_size: processes, see :func:`~medseg_ext.processes.shard_or_all`.
     """
 
     def __init__(
-        self, data: Sequence[Any], transform: Callable[[Any], Any], workers: int = 1, progress: bool = True
+        self,
+        data: Sequence[Any],
+        transform: Callable[[Any], Any],
+        workers: int = 1,
+        progress: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        super().__init__(read_patients(data, transform, workers, progress, "reading validation patients"))
+        own = shard_or_all(data, rank, world_size)
+        super().__init__(read_patients(own, transform, workers, progress, "reading validation patients"))

@@ -21,6 +21,7 @@ from medseg_ext.processes import gather_objects, process_count, process_rank, sh
 from medseg_ext.training.patients import read_patients
 from medseg_ext.transforms.truth import BRAIN, HEAD, IGNORE, INSIDE, encode_truth, target_from_truth
 from medseg_ext.transforms.zscore import CLIP
+from medseg_ext.workflow.patients import patient_of
 from medseg_ext.workflow.run import one_line_errors
 
 _VERSION = 1
@@ -341,7 +342,7 @@ def pack_studies(
     reading.
 
     Args:
-        data: a dictionary a study, with a ``patient`` by which its files are named.
+        data: a dictionary a study, with a ``patient`` by which its files are named, or by its ``image``'s path.
         transform: maps it to what :func:`make_piece` takes.
         folder: where the pieces are kept; a piece made of another description of the same study is made again, one
             made with another ``transform`` is not.
@@ -353,10 +354,11 @@ def pack_studies(
     """
 
     def pack(item: Mapping[str, Any]) -> Piece:
-        path, source = Path(folder) / f"{item['patient']}.json", f"{kind}: {item!r}"
+        patient = patient_of(item)
+        path, source = Path(folder) / f"{patient}.json", f"{kind}: {item!r}"
         if not (path.exists() and json.loads(path.read_text()).get("source") == source):
             made = transform(item)
-            write_piece(folder, make_piece({**made, "name": path.stem, "patient": item["patient"]}, kind), source)
+            write_piece(folder, make_piece({**made, "name": patient, "patient": patient}, kind), source)
         return read_piece(path)
 
     if process_count() > 1:

@@ -45,6 +45,8 @@ class TrainingState:
         read_only: continue from the file, write none: what all processes but the first do.
         settings: what makes this training the one it is, by name: numbers, texts and lists of them. A state that was
             saved with others is refused: another fold or another seed is another training.
+        copy: file that the best weights, or without a metric the last ones, are copied to when the training ends; None
+            copies none.
 
     Raises:
         InputError: the file is of another training (other network, objects or settings) or damaged, a file cannot be
@@ -62,6 +64,7 @@ class TrainingState:
         interval: int = 1,
         read_only: bool = False,
         settings: Mapping[str, Any] | None = None,
+        copy: str | Path | None = None,
     ) -> None:
         self.folder = Path(output_dir)
         self.network = network
@@ -73,6 +76,7 @@ class TrainingState:
         self.read_only = read_only
         # as JSON has them: a tuple and the list it comes back as are the same setting
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=str))
+        self.copy = None if copy is None else Path(copy)
         self.best: float | None = None
         self.best_epoch = 0
 
@@ -145,7 +149,7 @@ class TrainingState:
             value = self.evaluator.state.metrics.get(self.metric)
             if value is not None and (self.best is None or value > self.best):
                 self.best, self.best_epoch = float(value), engine.state.epoch
-                self._write(self.network.state_dict(), "model_best.pt")
+                self._write(self.network.state_dict(), self.folder / "model_best.pt")
         state = {
             "network": self.network.state_dict(),
             "objects": {name: item.state_dict() for name, item in self.objects.items()},
@@ -156,20 +160,21 @@ class TrainingState:
             "best_epoch": self.best_epoch,
             "settings": self.settings,
         }
-        self._write(state, self.path.name)
+        self._write(state, self.path)
 
     def finish(self, engine: Engine) -> None:
-        """Write the last weights and say what was best."""
-        self._write(self.network.state_dict(), "model_last.pt")
+        """Write the last weights, say what was best and copy it."""
+        self._write(self.network.state_dict(), self.folder / "model_last.pt")
+        weights = self.folder / ("model_last.pt" if self.best is None else "model_best.pt")
         if self.best is not None:
-            logger.info(
-                "best %s %.4f at epoch %d: %s", self.metric, self.best, self.best_epoch, self.folder / "model_best.pt"
-            )
+            logger.info("best %s %.4f at epoch %d: %s", self.metric, self.best, self.best_epoch, weights)
+        if self.copy is not None:
+            self._write(torch.load(weights, map_location="cpu", weights_only=True), self.copy)
+            logger.info("copied %s to %s", weights, self.copy)
 
-    def _write(self, content: Any, name: str) -> None:
-        path = self.folder / name
+    def _write(self, content: Any, path: Path) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             # through a stream, as given a path torch writes the part's name, and so the process's number, into the file
             with write_beside(path) as part, part.open("wb") as stream:
                 torch.save(content, stream)

@@ -14,7 +14,7 @@ from monai.transforms import Transform
 
 from medseg_ext.layouts import AlignedStudy, Study, load_aligned, study_from_files, study_from_path
 from medseg_ext.layouts.channels import collected_notes
-from medseg_ext.layouts.labels import AUTO, get_convention
+from medseg_ext.layouts.labels import AUTO, conventions_of_store, get_convention
 from medseg_ext.layouts.study import BRATS_CHANNELS, BRATS_RULES, MaskMode
 
 
@@ -77,7 +77,7 @@ class LoadSequencesd(Transform):
         own = label is not None and (isinstance(label, Study) or label is source or label == source)
         study = self._study(source, own)
         if label is not None and not own:
-            study = replace(study, masks=(Path(label),), conventions=None)
+            study = replace(study, masks=(Path(label),), conventions=conventions_of_store(Path(label)))
         with collected_notes() as notes:
             loaded = load_aligned(
                 study,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from medseg_ext.layouts.segmentations import (
     write_volumes,
 )
 from medseg_ext.transforms.restore import native_space
-from medseg_ext.transforms.save import SaveStudyd
-from medseg_ext.workflow.failures import Failures
+from medseg_ext.transforms.save import Batch, SaveStudyd
 
 
 class SaveSegmentationd(SaveStudyd):
@@ -37,7 +36,7 @@ class SaveSegmentationd(SaveStudyd):
 
     Args:
         keys: label maps.
-        studies, output_dir, failures: see :class:`~medseg_ext.transforms.save.SaveStudyd`.
+        patients, output_dir: see :class:`~medseg_ext.transforms.save.SaveStudyd`.
         convention: of the label maps.
         ref_image: key of the image of :class:`LoadSequencesd`.
         probabilities_key: key of probabilities (3, X, Y, Z) to write; None writes none.
@@ -48,17 +47,16 @@ class SaveSegmentationd(SaveStudyd):
     def __init__(
         self,
         keys: KeysCollection,
-        studies: Sequence[Study],
+        patients: Batch,
         output_dir: str | Path,
         convention: str = "brats2023",
         ref_image: str = "image",
         probabilities_key: str | None = None,
         slicer: bool = False,
         volumes: bool = True,
-        failures: Failures | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, studies, output_dir, failures, allow_missing_keys)
+        super().__init__(keys, patients, output_dir, allow_missing_keys)
         get_convention(convention)
         self.convention = convention
         self.ref_image = ref_image

@@ -3,8 +3,9 @@
 from medseg_ext.processes import shard_or_all
 from medseg_ext.workflow.failures import Failures
 from medseg_ext.workflow.join import join_processes, launched, leave_processes, process_device
+from medseg_ext.workflow.label_server import served_weights, training_dir
 from medseg_ext.workflow.options import check_options
-from medseg_ext.workflow.patients import BatchPatients, TrainingPatients
+from medseg_ext.workflow.patients import BatchPatients, TrainingPatients, patient_names
 from medseg_ext.workflow.records import CaseRecords
 from medseg_ext.workflow.run import one_line_interrupts, run_engine
 from medseg_ext.workflow.stream import PatientStream
@@ -22,7 +23,10 @@ __all__ = [
     "leave_processes",
     "load_weights",
     "one_line_interrupts",
+    "patient_names",
     "process_device",
     "run_engine",
+    "served_weights",
     "shard_or_all",
+    "training_dir",
 ]

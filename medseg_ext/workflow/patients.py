@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medseg_ext.errors import InputError, escaped
 from medseg_ext.layouts import (
@@ -20,6 +21,7 @@ from medseg_ext.layouts import (
     select,
     share_of_patients,
 )
+from medseg_ext.layouts.sequences import split_suffix
 from medseg_ext.layouts.splits import choose_patients
 from medseg_ext.processes import is_first_process, shard
 from medseg_ext.workflow.failures import Failures
@@ -34,13 +36,31 @@ def as_items(studies: Sequence[Study], labels: bool) -> list[Item]:
     return [{"image": study, "patient": study.patient} | ({"label": study} if labels else {}) for study in studies]
 
 
+def patient_of(item: Mapping[str, Any]) -> str:
+    """The name of an item's patient: ``patient``, or without it the file name of ``image``."""
+    return str(item["patient"]) if "patient" in item else split_suffix(Path(item["image"]).name)[0]
+
+
+def patient_names(train: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Who trains and who validates, by name: what makes a training the one it is, whoever chose them.
+
+    Args:
+        train, validation: items as :func:`as_items` makes them, or images and labels by their paths.
+
+    Returns:
+        Names under ``train`` and ``val``.
+    """
+    return {"train": [patient_of(item) for item in train], "val": [patient_of(item) for item in validation]}
+
+
 class TrainingPatients:
     """The training and the validation patients of a folder.
 
     With a split file its ``train`` and ``val``; with ``folds`` the patients of both in k folds, of which ``fold``
     validates; without a file a seeded split, written to ``<output_dir>/split.json`` and said so, or the one that an
     earlier start of the same training wrote there: patients that have come since take no part. Any patient that
-    cannot be used ends the training: one that silently lacks patients is another training.
+    cannot be used ends the training: one that silently lacks patients is another training. Nothing is read or written
+    before the first look at an attribute: MONAI Label puts its own patients in place of these.
 
     Args:
         dataset_dir: folder in any layout.
@@ -58,10 +78,9 @@ class TrainingPatients:
         train, validation: items for ``LoadStudyd``. names: patients by side.
 
     Raises:
-        SystemExit: after one line an unusable file.
+        SystemExit: after one line, at the first look, an unusable file.
     """
 
-    @one_line_errors
     def __init__(
         self,
         dataset_dir: str | Path,
@@ -75,35 +94,63 @@ class TrainingPatients:
         labels: bool = True,
         patients_share: float = 1.0,
     ) -> None:
-        check_output_dir(output_dir, dataset_dir)
+        self.dataset_dir, self.split_file, self.output_dir = dataset_dir, split_file, output_dir
+        self.folds, self.fold, self.seed, self.patients_share = folds, fold, seed, patients_share
+        self.channel_order, self.rules, self.labels = channel_order, rules, labels
+
+    @property
+    def train(self) -> list[Item]:
+        """Who trains."""
+        return self._chosen.train
+
+    @property
+    def validation(self) -> list[Item]:
+        """Who validates."""
+        return self._chosen.validation
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Both by name."""
+        return self._chosen.names
+
+    @cached_property
+    def _chosen(self) -> _Chosen:
+        return self._choose()
+
+    @one_line_errors
+    def _choose(self) -> _Chosen:
+        check_output_dir(self.output_dir, self.dataset_dir)
         studies, errors = find_studies(
-            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
+            self.dataset_dir,
+            channel_order=self.channel_order,
+            masks="required" if self.labels else "ignore",
+            rules=self.rules,
         )
-        check_writable(output_dir)
-        if split_file:
-            split = read_split(split_file)
-            source: str | Path = split_file
+        check_writable(self.output_dir)
+        if self.split_file:
+            split = read_split(self.split_file)
+            source: str | Path = self.split_file
             for side in ("train", "val"):
                 if side not in split:
-                    raise InputError(split_file, f"no split {side!r}", "train and val")
+                    raise InputError(self.split_file, f"no split {side!r}", "train and val")
         else:
             if errors:
                 Failures(errors)
                 raise SystemExit(1)
-            source = Path(output_dir) / "split.json"
+            source = Path(self.output_dir) / "split.json"
             if source.exists():
                 split = read_split(source)
                 said = f"took that of the training's first start, {escaped(source)}"
             else:
-                split = seeded_split([study.patient for study in studies], seed=seed, path=source)
-                said = f"drew one by patient with seed {seed}, written to {escaped(source)}"
+                split = seeded_split([study.patient for study in studies], seed=self.seed, path=source)
+                said = f"drew one by patient with seed {self.seed}, written to {escaped(source)}"
             if is_first_process():
                 print(f"no split file: {said}", flush=True)
-        if folds:
-            split = kfold([*split["train"], *split["val"]], folds, fold, seed)
-        if patients_share != 1:
-            split = {**split, "train": share_of_patients(split["train"], patients_share, seed)}
-        self.names = {side: list(split[side]) for side in ("train", "val")}
+        if self.folds:
+            split = kfold([*split["train"], *split["val"]], self.folds, self.fold, self.seed)
+        if self.patients_share != 1:
+            split = {**split, "train": share_of_patients(split["train"], self.patients_share, self.seed)}
+        names = {side: list(split[side]) for side in ("train", "val")}
         sides = []
         problems: list[InputError] = []
         for side in ("train", "val"):
@@ -113,11 +160,21 @@ class TrainingPatients:
         if problems:
             Failures(problems)
             raise SystemExit(1)
-        self.train, self.validation = (as_items(side, labels) for side in sides)
+        train, validation = (as_items(side, self.labels) for side in sides)
+        return _Chosen(train, validation, names)
+
+
+class _Chosen(NamedTuple):
+    train: list[Item]
+    validation: list[Item]
+    names: dict[str, list[str]]
 
 
 class BatchPatients:
     """The patients that an evaluation or an inference goes over.
+
+    Nothing is read or written before the first look at an attribute: a program that brings its images along and takes
+    only some of a config's components, as MONAI Label does, needs no data folder.
 
     Args:
         dataset_dir: folder in any layout, or one file.
@@ -135,10 +192,9 @@ class BatchPatients:
         failures: those that are not usable, already printed.
 
     Raises:
-        SystemExit: after one line, when nothing can be done at all.
+        SystemExit: after one line, at the first look, when nothing can be done at all.
     """
 
-    @one_line_errors
     def __init__(
         self,
         dataset_dir: str | Path,
@@ -153,22 +209,59 @@ class BatchPatients:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_output_dir(output_dir, dataset_dir)
-        studies, errors = find_studies(
-            dataset_dir, channel_order=channel_order, masks="required" if labels else "ignore", rules=rules
+        self.dataset_dir, self.output_dir = dataset_dir, output_dir
+        self.split_file, self.split, self.labels = split_file, split, labels
+        self.channel_order, self.nifti_channel_order, self.rules = channel_order, nifti_channel_order, rules
+        self.records, self.rank, self.world_size = records, rank, world_size
+
+    @property
+    def studies(self) -> list[Study]:
+        """The usable studies, of all processes."""
+        return self._found.studies
+
+    @property
+    def items(self) -> list[Item]:
+        """What this process has to do."""
+        return self._found.items
+
+    @property
+    def failures(self) -> Failures:
+        """What is not usable, and what fails later."""
+        return self._found.failures
+
+    @cached_property
+    def _found(self) -> _Found:
+        return self._find()
+
+    @one_line_errors
+    def _find(self) -> _Found:
+        check_output_dir(self.output_dir, self.dataset_dir)
+        found, errors = find_studies(
+            self.dataset_dir,
+            channel_order=self.channel_order,
+            masks="required" if self.labels else "ignore",
+            rules=self.rules,
         )
-        self.studies, wrong = select(studies, split_file, split, errors=errors)
-        self.failures = Failures(wrong, silent=rank > 0 and bool(self.studies))
-        if rank == 0 and any(study.layout == "nifti-stack" for study in self.studies):
-            print(f"channels of 4-D NIfTI files: {', '.join(nifti_channel_order or channel_order)}", flush=True)
-        if not self.studies:
+        studies, wrong = select(found, self.split_file, self.split, errors=errors)
+        failures = Failures(wrong, silent=self.rank > 0 and bool(studies))
+        if self.rank == 0 and any(study.layout == "nifti-stack" for study in studies):
+            print(
+                f"channels of 4-D NIfTI files: {', '.join(self.nifti_channel_order or self.channel_order)}", flush=True
+            )
+        if not studies:
             raise SystemExit(1)
-        check_writable(output_dir)
-        done = records.done(self.studies) if records is not None else set()
-        if done and rank == 0:
-            print(f"done before: {len(done)} of {len(self.studies)} patients", flush=True)
-        left = [study for study in self.studies if study.patient not in done]
-        self.items = as_items(shard(left, rank, world_size), labels)
+        check_writable(self.output_dir)
+        done = self.records.done(studies) if self.records is not None else set()
+        if done and self.rank == 0:
+            print(f"done before: {len(done)} of {len(studies)} patients", flush=True)
+        left = [study for study in studies if study.patient not in done]
+        return _Found(studies, as_items(shard(left, self.rank, self.world_size), self.labels), failures)
+
+
+class _Found(NamedTuple):
+    studies: list[Study]
+    items: list[Item]
+    failures: Failures
 
 
 def check_writable(folder: str | Path) -> None:

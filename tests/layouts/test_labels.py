@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from medseg_ext.layouts.labels import (
     CONVENTIONS,
     conventions_of_json,
     conventions_of_names,
+    conventions_of_store,
     detect_convention,
     label_values,
     labels_from_regions,
@@ -185,3 +188,16 @@ def test_file_names(images: list[str], mask: str, expected: tuple[str, ...] | No
 )
 def test_dataset_json(labels: object, expected: tuple[str, ...] | None) -> None:
     assert conventions_of_json(labels) == expected
+
+
+def test_labels_that_monai_label_keeps_need_not_be_told_apart_by_their_values(tmp_path: Path) -> None:
+    kept, elsewhere = tmp_path / "labels" / "final" / "p.nii.gz", tmp_path / "other" / "final" / "p.nii.gz"
+    assert conventions_of_store(kept) is None
+    (tmp_path / "datastore_v2.json").write_text("{}")
+    assert conventions_of_store(elsewhere) is None
+    known = conventions_of_store(kept)
+    assert detect_convention([1, 2], known) in {"brats2017", "brats2023"}  # which read both alike
+    assert detect_convention([1, 2, 3], known) == "brats2023"
+    assert detect_convention([1, 2, 4], known) == "brats2017"
+    with pytest.raises(InputError, match="label values 1, 2, 3, 4"):
+        detect_convention([1, 2, 3, 4], known)

@@ -42,6 +42,17 @@ def test_digest_stays_when_the_folder_moves_and_changes_with_a_file(tmp_path):
     assert summarise_data(found, tmp_path / "moved").digest != before.digest
 
 
+def test_images_and_labels_of_a_label_server(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "a.nii.gz").write_bytes(b"12345")
+    (tmp_path / "labels" / "a.nii.gz").write_bytes(b"123")
+    items = [{"image": str(tmp_path / "a.nii.gz"), "label": str(tmp_path / "labels" / "a.nii.gz")}]
+    data = summarise_data(items, tmp_path)
+    lines = "a\ta.nii.gz\t5\na\tlabels/a.nii.gz\t3\n"
+    assert data.digest == hashlib.sha256(lines.encode()).hexdigest()[:32]
+    assert (data.patients, data.files, data.size) == (("a",), 2, 8)
+
+
 def test_packed_pieces(tmp_path):
     label = np.zeros((3, 10, 9, 8), np.uint8)
     label[:, 3:6, 3:6, 3:6] = 1

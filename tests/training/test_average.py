@@ -46,6 +46,21 @@ def test_a_continued_training_has_the_same_average() -> None:
     torch.testing.assert_close(average.ema_model.weight, whole.ema_model.weight)
 
 
+def test_the_average_begins_with_what_a_handler_loaded() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    average = EMAHandler(network, momentum=0.1)  # has a copy of the random weights
+    engine = Engine(lambda *_: None)
+
+    @engine.on(Events.STARTED)
+    def load(engine: Engine) -> None:
+        with torch.no_grad():
+            network.weight.fill_(3.0)
+
+    UpdateAverage(average).attach(engine)
+    engine.run([0], max_epochs=1)
+    assert average.ema_model.weight.item() == 3.0
+
+
 def test_after_the_warm_up_the_momentum_stays() -> None:
     _, average = train(30)
     value = 0.0

@@ -232,3 +232,26 @@ def test_other_settings_are_another_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train \\['p1', 'p2'\\] instead of \\['p1'\\]"):
         Training(tmp_path, settings={**settings, "train": ["p1"]}).run(4)
     assert (tmp_path / "training_state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_result_is_copied_when_the_training_ends(tmp_path: Path, measured: bool) -> None:
+    copy = tmp_path / "models" / "model_trained.pt"
+    copy.parent.mkdir()
+    (copy.parent / "model.pt").write_bytes(b"shipped")
+    copy.symlink_to("model.pt")  # as scripts/monailabel.sh puts it there
+    training = Training(tmp_path / "out", copy=copy)
+    if not measured:
+        training.state.metric = "another"
+    training.run(epochs=3)
+    name = "model_best.pt" if measured else "model_last.pt"
+    expected, found = (torch.load(path, weights_only=True) for path in (tmp_path / "out" / name, copy))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert (copy.parent / "model.pt").read_bytes() == b"shipped"
+
+
+def test_a_relative_copy_is_not_one_below_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Training(tmp_path / "out", copy="models/model_trained.pt").run(epochs=1)
+    assert listing(tmp_path / "models") == ["model_trained.pt"]

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from monai.data import MetaTensor
 from monai.transforms import Compose, SaveImaged
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
@@ -56,7 +57,7 @@ def test_there_and_back(tmp_path: Path, axcodes: str) -> None:
     np.testing.assert_array_equal(back["label"][0].numpy(), stored_label)
     np.testing.assert_array_equal(np.moveaxis(back["image"].numpy(), 0, -1), stored)
     np.testing.assert_allclose(back["label"].affine.numpy(), nibabel.load(tmp_path / "p.nii").affine, atol=1e-6)
-    SaveMaskd("label", [study_from_path(tmp_path / "p.nii")], tmp_path / "out")(loaded)
+    SaveMaskd("label", batch(study_from_path(tmp_path / "p.nii")), tmp_path / "out")(loaded)
     written = nibabel.load(tmp_path / "out" / "p_mask.nii")
     np.testing.assert_array_equal(np.asarray(written.dataobj), stored_label)
 
@@ -74,7 +75,7 @@ def test_slices_have_no_orientation_to_go_back_to(tmp_path: Path) -> None:
 
 def test_programs_that_save_themselves_can_tell_it() -> None:
     # they drop every SaveImaged from the post-processing
-    assert isinstance(SaveMaskd("pred", [], "out"), SaveImaged)
+    assert isinstance(SaveMaskd("pred", batch(), "out"), SaveImaged)
 
 
 def test_a_mask_that_cannot_be_written_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,11 +83,11 @@ def test_a_mask_that_cannot_be_written_is_recorded(tmp_path: Path, capsys: pytes
     (tmp_path / "out").write_text("a file")
     item = {"pred": torch.ones(1, 64, 64, 4), "patient": "p"}
     failures = Failures()
-    assert SaveMaskd("pred", [study], tmp_path / "out", failures)(item) == item
+    assert SaveMaskd("pred", batch(study, failures=failures), tmp_path / "out")(item) == item
     assert failures.patients == {"p"}
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'out'}")
     with pytest.raises(InputError):
-        SaveMaskd("pred", [study], tmp_path / "out")(item)
+        SaveMaskd("pred", batch(study), tmp_path / "out")(item)
 
 
 def test_the_error_behind_a_compose(tmp_path: Path) -> None:
@@ -112,7 +113,9 @@ def test_whatever_writing_raises_is_recorded(
 
     monkeypatch.setattr(SaveMaskd, "write", fail)
     failures = Failures()
-    SaveMaskd("pred", [study], tmp_path / "out", failures)({"pred": torch.ones(1, 64, 64, 4), "patient": "p"})
+    SaveMaskd("pred", batch(study, failures=failures), tmp_path / "out")(
+        {"pred": torch.ones(1, 64, 64, 4), "patient": "p"}
+    )
     assert failures.patients == {"p"}
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path / 'out'}: found ")

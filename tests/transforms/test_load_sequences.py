@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from batches import batch
 from dicom_files import write_series
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, MetaTensor, decollate_batch, list_data_collate
@@ -81,7 +82,7 @@ def run(folder: Path, out: Path) -> nibabel.Nifti1Image:
     data = LoadSequencesd()({"image": study})
     data["pred"] = threshold(data["image"].as_tensor())
     post = Compose(
-        [RestoreRegionsd("pred"), RegionsToLabelsd("pred"), SaveSegmentationd("pred", [study], out, volumes=False)]
+        [RestoreRegionsd("pred"), RegionsToLabelsd("pred"), SaveSegmentationd("pred", batch(study), out, volumes=False)]
     )
     post(data)
     return nibabel.load(out / f"{study.patient}_seg.nii.gz")
@@ -314,9 +315,8 @@ def test_as_a_config_calls_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
                     {
                         "_target_": "medseg_ext.transforms.SaveSegmentationd",
                         "keys": "pred",
-                        "studies": "$@patients.studies",
+                        "patients": "@patients",
                         "output_dir": str(tmp_path / "out"),
-                        "failures": "$@patients.failures",
                     },
                 ],
             },
@@ -356,7 +356,7 @@ def found(folder: Path) -> dict[str, object]:
 def test_everything_that_can_be_saved(folder: Path, found: dict[str, object], tmp_path: Path) -> None:
     study = study_from_path(folder, rules=BRATS_RULES)
     save = SaveSegmentationd(
-        "pred", [study], tmp_path / "out", "brats2017", probabilities_key="probabilities", slicer=True
+        "pred", batch(study), tmp_path / "out", "brats2017", probabilities_key="probabilities", slicer=True
     )
     assert isinstance(save, SaveImaged)  # programs that save themselves leave those out
     assert save(found) == found
@@ -384,18 +384,18 @@ def test_what_cannot_be_written_is_recorded(
     study = study_from_path(folder, rules=BRATS_RULES)
     (tmp_path / "out").write_text("a file")
     failures = Failures()
-    SaveSegmentationd("pred", [study], tmp_path / "out", "brats2017", failures=failures)(found)
+    SaveSegmentationd("pred", batch(study, failures=failures), tmp_path / "out", "brats2017")(found)
     assert failures.patients == {"p1"}
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'out'}")
     with pytest.raises(InputError):
-        SaveSegmentationd("pred", [study], tmp_path / "out", "brats2017")(found)
+        SaveSegmentationd("pred", batch(study), tmp_path / "out", "brats2017")(found)
 
 
 def test_nothing_is_written_among_the_input(folder: Path, found: dict[str, object]) -> None:
     before = sorted(folder.iterdir())
     study = study_from_path(folder, rules=BRATS_RULES)
     with pytest.raises(InputError, match="own folder as the place of its masks"):
-        SaveSegmentationd("pred", [study], folder, "brats2017")(found)
+        SaveSegmentationd("pred", batch(study), folder, "brats2017")(found)
     assert sorted(folder.iterdir()) == before
 
 
@@ -403,4 +403,4 @@ def test_a_label_map_of_another_shape(folder: Path, found: dict[str, object], tm
     study = study_from_path(folder, rules=BRATS_RULES)
     found["pred"] = found["pred"][:, 1:]
     with pytest.raises(ValueError, match="label map of shape"):
-        SaveSegmentationd("pred", [study], tmp_path / "out")(found)
+        SaveSegmentationd("pred", batch(study), tmp_path / "out")(found)

@@ -35,7 +35,7 @@ def test_a_patient_that_cannot_be_used_ends_it(
     mask = min(folder.rglob("*_mask.tif"))
     mask.unlink()
     with pytest.raises(SystemExit) as end:
-        TrainingPatients(folder, "", output_dir=tmp_path / "out")
+        TrainingPatients(folder, "", output_dir=tmp_path / "out").train  # noqa: B018
     assert end.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {mask.parent}")

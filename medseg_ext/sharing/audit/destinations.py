@@ -17,8 +17,8 @@ RELATIVE_PATH = re.compile(r"(?![\w.+-]*:)(?![~/])(?!(.*/)?\.(?!/|$))[^\\$@%\0]*
 #: What may be put behind such a path, together with others: a dot stands within a name.
 PATH_PART = re.compile(r"([^\\.\0]|(?<=\w)\.(?=\w))*", re.DOTALL)
 
-#: Functions of one path that lead nowhere else, and the one that puts several together.
-_KEEPING = {"os.path.abspath", "os.path.normpath", "os.path.realpath"}
+#: Functions of one path that lead nowhere else, or below it, and the one that puts several together.
+_KEEPING = {"os.path.abspath", "os.path.normpath", "os.path.realpath", "medseg_ext.workflow.training_dir"}
 _JOINING = "os.path.join"
 
 
