@@ -24,8 +24,10 @@ DIR/labels and trains on them. The first start installs MONAI Label, several GB;
 END
 }
 
-MONAILABEL=0.8.5 # what it needs besides, and where it looks for what, is that of this version
-TORCH=("torch>=2.8,<2.14" "torchvision>=0.23,<0.29")
+# What MONAI Label was made for, where its own requirements are too wide: NumPy 2 breaks packages that it is built on.
+# How it is installed below, and what it finds in a bundle, is that of this version.
+TORCH=("torch>=2.8,<2.14" "torchvision>=0.23,<0.29" "numpy>=1.26,<2" "setuptools>=70.1")
+MONAILABEL=("monailabel==0.8.5" "pydicom>=2.4.4,<3" "pynetdicom>=2.0.2,<3" "numpy>=1.26,<2")
 studies="" host=127.0.0.1 port=8000 app=$ROOT/results/monailabel venv=${MEDSEG_MONAILABEL_VENV:-$ROOT/.venv-monailabel}
 install_only="" bundles=()
 
@@ -68,9 +70,11 @@ done
 
 # from here on environment.sh's functions mean this environment
 VENV=$venv VENV_PYTHON=$venv/bin/python
-INSTALLED=$VENV/.medseg-installed-monailabel
+# what is there once the installation of each is complete
+SERVER=$VENV/.medseg-installed-server
+PACKAGE=$VENV/.medseg-installed-monailabel
 
-label_fingerprint() { printf '%s %s\n' "$(fingerprint)" "$(cksum <"$ROOT/scripts/monailabel.sh")"; }
+is_there() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
 fits_torchvision() { "$VENV_PYTHON" -c 'import torchvision' >/dev/null 2>&1; }
 
@@ -79,21 +83,33 @@ pip_or_fail() {
     fail "pip: found that the installation fails (see above and $VENV/pip.log), allowed a package index that pip reaches"
 }
 
-# MONAI Label pins what it was made for, by hand where its own requirements are too wide or contradict ours.
-install_monailabel() {
-  local python version
-  if [ -f "$INSTALLED" ] && [ "$(cat "$INSTALLED")" = "$(label_fingerprint)" ]; then
-    return
-  fi
+make_label_environment() {
+  local python wanted
   if [ ! -x "$VENV_PYTHON" ]; then
     python=$(find_python) || exit 1
     say "Making $VENV with $("$python" --version) ($python)"
     "$python" -m venv "$VENV" || fail "$VENV: found that \`$python -m venv\` fails, allowed a Python that makes one"
   fi
   python_fits "$VENV_PYTHON" || fail "$VENV: found $("$VENV_PYTHON" --version), allowed 3.10, 3.11 or 3.12"
-  say "Installing MONAI Label $MONAILABEL and medseg-ext into $VENV: about 7 GB on disk with PyPI's torch for Linux"
-  # NumPy 2 breaks packages that MONAI Label is built on; setuptools is for sam2
-  pip_or_fail "${TORCH[@]}" "numpy>=1.26,<2" "setuptools>=70.1"
+  wanted="${TORCH[*]} ${MONAILABEL[*]}"
+  if ! is_there "$SERVER" "$wanted"; then
+    say "Installing ${MONAILABEL[0]} into $VENV: about 7 GB on disk with PyPI's torch for Linux"
+    rm -f -- "$PACKAGE"
+    install_server
+    printf '%s\n' "$wanted" >"$SERVER"
+  fi
+  if ! is_there "$PACKAGE" "$(fingerprint)"; then
+    say "Installing medseg-ext into $VENV"
+    say "pip will say that pydicom-seg asks for an older jsonschema: what MONAI Label uses of it does without."
+    pip_or_fail -e . "numpy<2"
+    fingerprint >"$PACKAGE"
+    say "Installed. From now on $VENV is reused."
+  fi
+}
+
+install_server() {
+  local version
+  pip_or_fail "${TORCH[@]}"
   if ! fits_torchvision; then
     # torchvision works with the torch of its own index alone, and pip takes a `+cpu` for newer
     version=$("$VENV_PYTHON" -c 'import importlib.metadata as m; print(m.version("torch").split("+")[0])')
@@ -101,13 +117,9 @@ install_monailabel() {
     pip_or_fail "torch===$version"
     fits_torchvision || fail "torchvision: found no build that works with torch $version, allowed both from one index"
   fi
-  # sam2 comes as source alone; left alone, pip would fetch a second torch to build it with
+  # sam2 comes as source alone, and pip would fetch a second torch to build it with
   SAM2_BUILD_CUDA=0 pip_or_fail --no-build-isolation "sam2>=0.4.1,<2"
-  pip_or_fail "monailabel==$MONAILABEL" "pydicom>=2.4.4,<3" "pynetdicom>=2.0.2,<3" "numpy<2"
-  say "pip is about to note that pydicom-seg asks for an older jsonschema; what MONAI Label uses of it does without."
-  pip_or_fail -e . "numpy<2"
-  label_fingerprint >"$INSTALLED"
-  say "Installed. From now on $VENV is reused."
+  pip_or_fail "${MONAILABEL[@]}"
 }
 
 # Links NAME of the app to a file of the repository; a file of the user's own in its place stays.
@@ -143,7 +155,7 @@ prepare_app() {
   done
 }
 
-install_monailabel
+make_label_environment
 prepare_app
 [ -z "$install_only" ] || exit 0
 

@@ -34,7 +34,7 @@ def _known_to_monai() -> set[str]:
     ids = {entry[BundlePropertyConfig.ID] for group in properties for entry in group.values()}
     trackers: dict[str, Any] = DEFAULT_EXP_MGMT_SETTINGS
     tracking = {name for settings in trackers.values() for name in settings["configs"]}
-    label = {"displayable_configs"}  # what MONAI Label shows of a bundle
+    label = {"displayable_configs", "tracking"}  # MONAI Label's: what it shows, and what it writes for several GPUs
     return {ReferenceResolver.normalize_id(name) for name in ids} | tracking | label | {ConfigParser.meta_key}
 
 
