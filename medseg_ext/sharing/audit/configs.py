@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -29,7 +29,7 @@ from medseg_ext.sharing.audit.expressions import (
     substitute,
 )
 from medseg_ext.sharing.audit.names import AllowedNames
-from medseg_ext.sharing.audit.rules import RESTRICTED, TEXTS
+from medseg_ext.sharing.audit.rules import COMPILATION, RESTRICTED, TEXTS
 from medseg_ext.sharing.findings import Finding, quoted
 
 SEPARATOR = "::"
@@ -163,25 +163,29 @@ class _ConfigAudit:
         shown = "a collection" if value.items is not None or value.pairs is not None else quoted(value.value)
         self._add(place, value.line, "argument", f"{key} {shown}", words)
 
-    def _fits(self, rule: str, value: Node, parent: list[str], key: list[str], level: int = 0) -> bool:
+    def _fits(
+        self, rule: str, value: Node, parent: list[str], key: list[str], level: int = 0, owner: list[str] | None = None
+    ) -> bool:
         """Whether a restricted argument is harmless, whatever other configs are merged with this one.
 
         Args:
             rule: its rule. value: what it is set to, here.
             parent: id of what it is an argument of. key: id below that.
             level: how many references led here.
+            owner: id of what the first of them is an argument of.
         """
         path = [*parent, *key]
+        owner = path[:-1] if owner is None else owner
         named = rule in _NAMES_OF_CLASSES
         if value.pairs is not None:
             targets = self._targets(path)
             if targets:  # a component that gives an object, and no text by which a class would be looked up
                 return named and all(self._is_named_class(rule, target.text or "") for target in targets)
             # a description of data, as the schemas in options, belongs to no component
-            return level > 0 or not self._targets(path[:-1])
+            return (rule == "compiler" and _is_plain_compilation(value.pairs)) or not self._targets(owner)
         if value.items is not None:
             items = enumerate(value.items)
-            return named and all(self._fits(rule, item, path, [str(number)], level) for number, item in items)
+            return named and all(self._fits(rule, item, path, [str(number)], level, owner) for number, item in items)
         text = value.text
         if text is not None and _RELATIVE.search(_normal(text)):
             return False  # which id that is depends on where it is merged
@@ -192,7 +196,7 @@ class _ConfigAudit:
         if text is not None and text.startswith("@") and level < _MOST_REFERENCES:
             target_path = _split(text[1:])
             nodes = list(self._named(target_path))
-            return bool(nodes) and all(self._fits(rule, node, target_path, [], level + 1) for node in nodes)
+            return bool(nodes) and all(self._fits(rule, node, target_path, [], level + 1, owner) for node in nodes)
         if rule in {"true", "false"}:
             return value.value is (rule == "true") or (rule == "false" and value.value is None)
         return text is None or bool(TEXTS[rule][0].fullmatch(text))
@@ -307,6 +311,14 @@ def _walk(place: _Place, node: Node, parent: Node | None) -> Iterator[tuple[_Pla
         yield from _walk(place.below(key.lstrip("+")), value, node)
     for number, item in enumerate(node.items or ()):
         yield from _walk(place.below(str(number)), item, node)
+
+
+def _is_plain_compilation(pairs: Sequence[tuple[str, Node]]) -> bool:
+    """Whether arguments of ``torch.compile`` choose among what torch has: options may be a compiler's command line."""
+    return all(
+        key in COMPILATION and value.pairs is None and value.items is None and value.text in {None, *COMPILATION[key]}
+        for key, value in pairs
+    )
 
 
 def _parsed(text: str) -> ast.AST | None:

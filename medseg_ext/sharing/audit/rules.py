@@ -31,7 +31,7 @@ RESTRICTED: dict[str, str] = {
     "final_filename": "filename",
     "key_metric_filename": "filename",
     "_mode_": "mode",
-    "compile_kwargs": "false",
+    "compile_kwargs": "compiler",
     "url": "false",
     "repo": "false",
     "save_handler": "false",
@@ -45,7 +45,17 @@ RESTRICTED: dict[str, str] = {
     "log_dir": "inside",
     "cache_dir": "inside",
     "output_path": "inside",
+    "folder": "inside",
+    "results_dir": "inside",
     "filepath": "inside",
+}
+
+#: Arguments of ``torch.compile`` and the texts that they may be; numbers and switches they may be anyway.
+COMPILATION: dict[str, tuple[str, ...]] = {
+    "mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    "fullgraph": (),
+    "dynamic": (),
+    "disable": (),
 }
 
 #: Of functions with restricted arguments, how many that are not restricted come first.
@@ -67,6 +77,7 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     # expressions too, see destinations.py
     "inside": (RELATIVE_PATH, "a relative path without .. or hidden names, or what is put together of such"),
     "mode": (re.compile("default|callable"), "default or callable"),
+    "compiler": (re.compile(""), "mode, fullgraph, dynamic or disable"),
 }
 
 #: Python's own functions and types that expressions may use.
