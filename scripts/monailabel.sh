@@ -180,7 +180,7 @@ MONAI Label starts at $address with ${bundles[*]}; Ctrl-C ends it.
            "Train" starts from the weights that Options, trainers, model_filename names; its result is
            model_trained.pt, which Options, models, model_filename has "Run" use.
 OHIF       $address/ohif/ is MONAI Label's own viewer; it shows DICOM from a DICOMweb server, not the files of a folder.
-Programs   $address/docs/ describes the requests.
+Programs   $address/ describes the requests.
 MLflow     $VENV/bin/mlflow ui --backend-store-uri "sqlite:///$app/mlruns.db" shows trainings with tracking.
 
 END
