@@ -1,6 +1,5 @@
 """What the bundles' configs call: choose patients, load weights, run an engine, with one-line errors."""
 
-from medseg_ext.processes import shard_or_all
 from medseg_ext.workflow.failures import Failures
 from medseg_ext.workflow.join import join_processes, launched, leave_processes, process_device
 from medseg_ext.workflow.label_server import served_weights, training_dir
@@ -27,6 +26,5 @@ __all__ = [
     "process_device",
     "run_engine",
     "served_weights",
-    "shard_or_all",
     "training_dir",
 ]

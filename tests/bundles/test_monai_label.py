@@ -94,19 +94,18 @@ def test_a_mask_with_the_geometry_of_the_image(bundle: Path, tmp_path: Path) -> 
 
 
 def test_the_mask_is_on_the_grid_of_the_opened_sequence(bundle: Path, tmp_path: Path) -> None:
-    # a client opens one file of a study; its neighbours complete it, though their axes are others
+    # a client opens one file of a study, here none that results usually come back to; its neighbours complete it,
+    # though their axes are others
     phantom = draw(bundle, 1)
-    axes = {"t1": "RAS", "flair": "LPS"}
     for name in channels_of(bundle):
-        write_sequence(phantom, name, tmp_path / "study" / f"p1_{name}.nii.gz", axes.get(name, "PIL"))
-    for name, orientation in axes.items():
-        image = tmp_path / "study" / f"p1_{name}.nii.gz"
-        infer(bundle, image, tmp_path / "mask.nii.gz")
-        written, stored = nibabel.load(tmp_path / "mask.nii.gz"), nibabel.load(image)
-        assert written.shape == stored.shape
-        np.testing.assert_allclose(written.affine, stored.affine, atol=1e-4)
-        truth = nibabel.load(write_label(bundle, phantom, tmp_path / "truth.nii.gz", orientation))
-        assert dice(np.asarray(written.dataobj) > 0, np.asarray(truth.dataobj) > 0) > 0.7
+        write_sequence(phantom, name, tmp_path / "study" / f"p1_{name}.nii.gz", "LPS" if name == "t1" else "PIL")
+    image = tmp_path / "study" / "p1_t1.nii.gz"
+    infer(bundle, image, tmp_path / "mask.nii.gz")
+    written, stored = nibabel.load(tmp_path / "mask.nii.gz"), nibabel.load(image)
+    assert written.shape == stored.shape
+    np.testing.assert_allclose(written.affine, stored.affine, atol=1e-4)
+    truth = nibabel.load(write_label(bundle, phantom, tmp_path / "truth.nii.gz", "LPS"))
+    assert dice(np.asarray(written.dataobj) > 0, np.asarray(truth.dataobj) > 0) > 0.7
 
 
 TRAIN = """
