@@ -155,7 +155,9 @@ class SliceStackInferer(Inferer):
         resample = abs(max(height, width) / self.matrix - 1.0) > self.tolerance
         if resample:
             size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-            slices = functional.interpolate(slices, size=size, mode="bilinear", antialias=ratio < 1)
+            # as zero, air stays exactly what it is; rounding, another with more threads, would make it head
+            air = slices.amin(dim=(0, 2, 3), keepdim=True)
+            slices = functional.interpolate(slices - air, size=size, mode="bilinear", antialias=ratio < 1) + air
 
         def forward(batch: torch.Tensor) -> torch.Tensor:
             logits = self.forward(batch, network, *args, **kwargs)

@@ -152,6 +152,27 @@ def test_another_matrix_is_resampled_and_put_back(height: int, width: int) -> No
         assert abs(found_middle[axis] - place) < 0.02 * (height, width)[axis]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_air_of_a_resampled_slice_is_no_head(threads: int) -> None:
+    """Of -2.3571 the resampled air is in part -2.35709977: more than the least, by rounding that threads decide."""
+    sizes = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(x.shape[2:]))
+        return x[:, :1]
+
+    volume = torch.full((1, 3, 160, 160, 4), -2.3571)
+    volume[:, :, 40:120, 50:110] = 1.0
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        SliceStackInferer(neighbours=0, matrix=256, divisor=1, margin=0, amp=False)(volume, network)
+    finally:
+        torch.set_num_threads(before)
+    # 80 and 60 pixels are 128 and 96 in a matrix of 256, and a pixel at each end is part head
+    assert sizes == [(130, 98)]
+
+
 @pytest.mark.parametrize(("height", "resampled"), [(40, False), (41, True), (24, False), (23, True)])
 def test_the_matrix_may_differ_by_a_quarter(height: int, resampled: bool) -> None:
     sizes = []
