@@ -27,6 +27,7 @@ def config() -> ConfigParser:
     return parser
 
 
+@pytest.mark.slow
 def test_phantoms_need_the_network(config: ConfigParser) -> None:
     network = load_weights(config.get_parsed_content("network_def"), BUNDLE / "models" / "model.pt").eval()
     network = network.to(memory_format=torch.channels_last)

@@ -61,6 +61,7 @@ def small_bundle(tmp_path: Path) -> Path:
     return bundle
 
 
+@pytest.mark.slow
 def test_from_the_command_line(small_bundle: Path, tmp_path: Path) -> None:
     report, trace = tmp_path / "report.json", tmp_path / "trace.json"
     arguments = ["scaling", "--bundle", str(small_bundle), "--steps", "2", "--repeats", "1", "--projected", "4"]

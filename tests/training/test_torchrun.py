@@ -67,10 +67,11 @@ def test_two_nodes_have_the_curve_of_one_process(place: Path) -> None:
     finally:
         for process in processes:
             process.kill()
-    for tag, count in (("train_loss", 8), ("val_mean_dice", 2)):
+    # rounding may put a pixel on the other side of the threshold
+    for tag, count, tolerance in (("train_loss", 8, 1e-4), ("val_mean_dice", 2, 5e-3)):
         alone, nodes = (curve(place / name, tag) for name in ("alone", "nodes"))
         assert len(alone) == count
-        assert nodes == pytest.approx(alone, rel=1e-4, abs=1e-6), tag
+        assert nodes == pytest.approx(alone, rel=tolerance, abs=1e-6), tag
     losses = curve(place / "alone", "train_loss")
     assert max(losses) - min(losses) > 0.01, "a curve, no line"
     states = [torch.load(place / name / "training_state.pt", weights_only=True) for name in ("alone", "nodes")]
