@@ -53,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     sweep = Sweep(plan, args.data, args.output, args.split_file, args.phantom)
     print(f"{len(rows)} experiments. Budget: {plan.describe_budget()}", flush=True)
     failures = sweep.run(rows)
-    for path in write_report(args.output):
-        print(path, flush=True)
+    report(args)
     return 1 if failures else 0
 
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(runs)} trainings of the target, {left} to run", flush=True)
     failures = started.run()
     if any((args.output / "runs").rglob(RESULT)):
-        _report_if_complete(args.output)
+        _report_if_complete(args)
     return 1 if failures else 0
 
 
@@ -74,15 +74,14 @@ def distance(args: argparse.Namespace) -> int:
     print(path, flush=True)
     print(json.dumps(json.loads(path.read_text())["distances"], indent=1), flush=True)
     if any((args.output / "runs").rglob(RESULT)):
-        _report_if_complete(args.output)
+        _report_if_complete(args)
     return 0
 
 
-def _report_if_complete(output: Path) -> None:
-    arms = json.loads((output / "study.json").read_text())["arms"]
-    if paired_runs(read_results(output), arms):
-        for path in write_report(output):
-            print(path, flush=True)
+def _report_if_complete(args: argparse.Namespace) -> None:
+    arms = json.loads((args.output / "study.json").read_text())["arms"]
+    if paired_runs(read_results(args.output), arms):
+        report(args)
 
 
 @one_line_errors

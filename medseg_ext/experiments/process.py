@@ -16,6 +16,7 @@ import yaml
 
 from medseg_ext.errors import InputError
 from medseg_ext.files import read_json, write_atomically
+from medseg_ext.workflow.run import INTERRUPTED, TERMINATED
 
 #: Programs of the working tree that these runs call.
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -75,7 +76,7 @@ def run_logged(command: Sequence[str], log: Path, folder: Path) -> None:
         status = subprocess.run(
             command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False
         ).returncode
-    if status == 130 or status == -signal.SIGINT:
+    if status in {INTERRUPTED, -signal.SIGINT}:
         raise KeyboardInterrupt
     if status:
         raise InputError(log, f"status {status} ({last_error(log)})", "a run that ends with status 0")
@@ -118,7 +119,7 @@ def terminate_with_children() -> None:
     """Let a request to terminate end this process as an interrupt does, which takes the process that runs with it."""
 
     def stop(*_: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(TERMINATED)
 
     signal.signal(signal.SIGTERM, stop)
 

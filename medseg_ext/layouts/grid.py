@@ -19,7 +19,7 @@ SAME_GRID = 0.1
 #: Field of view in mm that a head fits into and a mistaken unit does not.
 LEAST_EXTENT, MOST_EXTENT = 10.0, 1000.0
 #: World directions of rows, columns and slices in the canonical orientation P, L, S.
-_DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).T
+DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).T
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def is_working(affine: np.ndarray, spacing: float) -> bool:
     """Whether a canonical affine has axes along the body's and cubes of the size wanted, within the tolerances."""
     size = np.array(voxel_size(affine))
     directions = affine[:3, :3] / size
-    angles = np.degrees(np.arccos(np.clip((directions * _DIRECTIONS).sum(0), -1, 1)))
+    angles = np.degrees(np.arccos(np.clip((directions * DIRECTIONS).sum(0), -1, 1)))
     return bool((np.abs(size / spacing - 1) <= SIZE_TOLERANCE).all() and (angles <= ANGLE_TOLERANCE).all())
 
 
@@ -81,12 +81,12 @@ def working_grid(native: Grid, spacing: float = 1.0) -> Grid:
         return native
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in native.shape], indexing="ij")).reshape(3, -1)
     points = native.affine[:3, :3] @ corners + native.affine[:3, 3:]
-    along = _DIRECTIONS.T @ points
+    along = DIRECTIONS.T @ points
     low, high = along.min(1), along.max(1)
     counts = np.maximum(np.ceil((high - low) / spacing - 0.01), 1)  # rounding in an affine is no further voxel
     affine = np.eye(4)
-    affine[:3, :3] = _DIRECTIONS * spacing
-    affine[:3, 3] = _DIRECTIONS @ ((low + high) / 2 - (counts - 1) / 2 * spacing)
+    affine[:3, :3] = DIRECTIONS * spacing
+    affine[:3, 3] = DIRECTIONS @ ((low + high) / 2 - (counts - 1) / 2 * spacing)
     rows, columns, slices = (int(count) for count in counts)
     return Grid((rows, columns, slices), affine)
 

@@ -27,7 +27,7 @@ from medseg_ext.reports.overlays import FileNames
 from medseg_ext.reports.provenance import git_says, provenance
 from medseg_ext.tracking.datasets import summarise_data
 from medseg_ext.tracking.store import is_of_store, quick_requests, shown, store_error, store_in_environment
-from medseg_ext.workflow.run import INTERRUPTED, one_line_errors
+from medseg_ext.workflow.run import INTERRUPTED, TERMINATED, one_line_errors
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ MODEL, WEIGHTS, METADATA = "model", "models/model.pt", "configs/metadata.json"
 CHECKSUM = "checkpoint.sha256"
 LONGEST_PARAMETER = 500  # characters that every MLflow store takes
 _LONGEST_TAG = 5000
-_TERMINATED = 128 + signal.SIGTERM
 _SPLITS = {"training": "train", "validation": "val"}
 
 
@@ -332,7 +331,7 @@ class TrackedRun:
 def _status(error: BaseException | None) -> str:
     if error is None:
         return "FINISHED"
-    stopped = isinstance(error, SystemExit) and error.code in {INTERRUPTED, _TERMINATED}
+    stopped = isinstance(error, SystemExit) and error.code in {INTERRUPTED, TERMINATED}
     return "KILLED" if stopped or isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
@@ -350,7 +349,7 @@ def _raising_on_sigterm() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise SystemExit(_TERMINATED)
+        raise SystemExit(TERMINATED)
 
     signal.signal(signal.SIGTERM, stop)
     try:

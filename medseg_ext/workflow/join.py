@@ -16,9 +16,8 @@ import torch
 
 from medseg_ext.errors import InputError, print_error, wants_traceback
 from medseg_ext.processes import lost_process
-from medseg_ext.workflow.run import one_line_errors
+from medseg_ext.workflow.run import TERMINATED, one_line_errors
 
-STOPPED = 128 + signal.SIGTERM
 _ALLOWED = "all processes to the end; the same command goes on from what is done"
 
 
@@ -124,7 +123,7 @@ def _end_in_one_line(before: Callable[..., Any]) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _print(name, "a request to stop (SIGTERM: another one failed, or the job was cancelled)")
-        raise SystemExit(STOPPED)
+        raise SystemExit(TERMINATED)
 
     sys.excepthook = hook
     signal.signal(signal.SIGTERM, stop)

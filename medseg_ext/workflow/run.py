@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +19,8 @@ from medseg_ext.workflow.failures import NothingLeftError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+#: Exit status of a process that a signal ended, as shells have it.
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:

@@ -11,11 +11,9 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_ext.layouts.grid import Grid
+from medseg_ext.layouts.grid import DIRECTIONS, Grid
 from medseg_ext.reports.canvas import stretch
 
-#: World directions of rows, columns and slices where nothing else is known: to posterior, to the left, upwards.
-_DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _LEVELS = 255
 
 
@@ -45,7 +43,7 @@ def made_grid(shape: tuple[int, int, int], spacing: tuple[float, ...] | None) ->
         spacing: (row, column, slice) in mm; 1 mm each when None.
     """
     affine = np.eye(4)
-    affine[:3, :3] = _DIRECTIONS * (np.ones(3) if spacing is None else np.asarray(spacing, float))
+    affine[:3, :3] = DIRECTIONS * (np.ones(3) if spacing is None else np.asarray(spacing, float))
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Grid(shape, affine)
 

@@ -237,10 +237,11 @@ class _Checker:
     def _check_subscript(self, node: ast.Subscript) -> None:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         if isinstance(node.value, ast.Name) and node.value.id == REFERENCES:
-            if not isinstance(key, str) or key == "":
+            id_ = reference_of(node)
+            if not id_:
                 raise ExpressionError("a reference to no id")
-            if leads_to_module(key, self.scope.modules):
-                raise ExpressionError(f"a reference to a module, @{quoted(key)}")
+            if leads_to_module(id_, self.scope.modules):
+                raise ExpressionError(f"a reference to a module, @{quoted(id_)}")
             return
         if self._is_environment(node.value):
             if key not in ENVIRONMENT:
