@@ -55,6 +55,8 @@ Code             .py, .whl, .so, scripts/ and the like, and a vendored medseg_ex
 Paths            no links, hidden files, devices, names that collide on some system; in zips no traversal, bombs, gaps,
                  second entries of one name, encryption, or headers that disagree.
 manifest.json    where there is one, every file has the sum it lists.
+
+Not looked at: how much time and memory a bundle takes, and whether its masks are right.
 """
 
 

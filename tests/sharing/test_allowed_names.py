@@ -82,10 +82,12 @@ def test_components_with_restricted_arguments() -> None:
 
 
 def test_names_that_write_where_they_are_told() -> None:
-    assert ALLOWED.writers["monai.handlers.MetricsSaver"] == {"save_dir": 0}
+    assert ALLOWED.writers["monai.handlers.TensorBoardHandler"] == {"log_dir": 1}
     assert ALLOWED.writers["medseg_ext.tracking.TrackedRun"] == {"output_dir": 2}
-    assert ALLOWED.is_target("MetricsSaver")
-    assert "MetricsSaver" not in ALLOWED.values
+    assert ALLOWED.writers["os.makedirs"] == {"name": 0}
+    assert ALLOWED.is_target("TensorBoardHandler")
+    assert "TensorBoardHandler" not in ALLOWED.values
+    assert not ALLOWED.is_target("os.makedirs")
 
 
 def test_nothing_leads_to_code() -> None:

@@ -108,13 +108,19 @@ def test_elsewhere(destination: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("expression", "passed"),
     [
-        ("$monai.handlers.MetricsSaver(@out)", True),
-        ("$monai.handlers.MetricsSaver(save_dir=@out)", True),
-        ("$monai.handlers.MetricsSaver(@evil)", False),
-        ("$monai.handlers.MetricsSaver(save_dir='/etc')", False),
-        ("$monai.handlers.MetricsSaver(*[@evil])", False),
-        ("$list(map(monai.handlers.MetricsSaver, [@evil]))", False),
-        ("$[make(@evil) for make in [monai.handlers.MetricsSaver]]", False),
+        ("$monai.handlers.TensorBoardHandler(None, @out)", True),
+        ("$monai.handlers.TensorBoardHandler(log_dir=@out)", True),
+        ("$monai.handlers.TensorBoardHandler(None, @evil)", False),
+        ("$monai.handlers.TensorBoardHandler(log_dir='/etc')", False),
+        ("$monai.handlers.TensorBoardHandler(*[None, @evil])", False),
+        ("$list(map(monai.handlers.TensorBoardHandler, [None], [@evil]))", False),
+        ("$[make(None, @evil) for make in [monai.handlers.TensorBoardHandler]]", False),
+        ("$os.makedirs(@out, exist_ok=True)", True),
+        ("$os.makedirs(@out + '/masks')", True),
+        ("$os.makedirs(name='/home/victim/x')", False),
+        ("$os.makedirs(@evil)", False),
+        ("$[make(@evil) for make in [os.makedirs]]", False),
+        ({"_target_": "os.makedirs", "name": "results"}, False),  # a config merged over it names another
         ("$@out.replace('a', 'b')", True),
         ("$@out.replace('/etc/x')", False),
         ("$[r('/etc/x') for r in [@out.replace]]", False),
@@ -126,8 +132,25 @@ def test_elsewhere(destination: Any, tmp_path: Path) -> None:
         ("$1 << 99", False),
     ],
 )
-def test_in_expressions(expression: str, passed: bool, tmp_path: Path) -> None:
+def test_in_expressions(expression: Any, passed: bool, tmp_path: Path) -> None:
     assert passes(tmp_path, made=expression) == passed
+
+
+@pytest.mark.parametrize(
+    ("details", "passed"),
+    [
+        (None, True),
+        ("val_mean_dice", True),
+        (["val_mean_dice", "val_hausdorff 95"], True),
+        ("@details", True),
+        ("*", False),  # whatever a metric is called
+        ("../../x", False),
+        (["val_mean_dice", "/home/victim/x"], False),
+        ("$['a']", False),
+    ],
+)
+def test_files_named_by_metrics(details: Any, passed: bool, tmp_path: Path) -> None:
+    assert passes(tmp_path, handler=saver("@out") | {"metric_details": details}, details=["val_mean_dice"]) == passed
 
 
 def test_a_reference_that_depends_on_its_place(tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ class _ConfigAudit:
             return (rule == "compiler" and _is_plain_compilation(value.pairs)) or not self._targets(owner)
         if value.items is not None:
             items = enumerate(value.items)
-            return named and all(self._fits(rule, item, path, [str(number)], level, owner) for number, item in items)
+            several = named or rule == "names"
+            return several and all(self._fits(rule, item, path, [str(number)], level, owner) for number, item in items)
         text = value.text
         if text is not None and _RELATIVE.search(_normal(text)):
             return False  # which id that is depends on where it is merged

@@ -246,6 +246,9 @@ DENIED_STARTS = ("write_", "draw_", "pack_", "make_piece")
 #: Functions that are told a folder and write nothing there.
 NO_WRITERS = {"medseg_ext.layouts.masks.mask_files", "medseg_ext.layouts.segmentations.label_map_files"}
 
+#: Functions of Python that write, with the argument that says where and its place.
+PYTHON_WRITERS = {"os.makedirs": "name:0"}
+
 _TOPS = {"monai", "ignite", "torch", "medseg_ext"}
 
 
@@ -283,6 +286,8 @@ def _is_listed(value: Any, package: str) -> bool:
 
 def _line(name: str, value: Any) -> str:
     """The line of a name, with a mark where one of its arguments is restricted."""
+    if name in PYTHON_WRITERS:
+        return f"{name} {PYTHON_WRITERS[name]}"
     try:
         parameters = inspect.signature(value).parameters
     except (TypeError, ValueError):

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medseg_ext.errors import InputError
+from medseg_ext.sharing.audit.rules import RESTRICTED
 
 NAMES_FILE = Path(__file__).with_name("names.txt")
 
@@ -28,8 +29,9 @@ class AllowedNames:
         values: those that may stand anywhere.
         components: those that may be a ``_target_`` only, for one of their arguments is restricted, with the arguments
             that have to be given.
-        writers: those that may be a ``_target_`` or be called, no more, for some of their arguments say where they
-            write, with these arguments' places: name and position, -1 for one that is given by name alone.
+        writers: those that may be called, no more, for some of their arguments say where they write, with these
+            arguments' places: name and position, -1 for one that is given by name alone. They may be a ``_target_``
+            where these names are restricted everywhere, for a config merged over it may set any of them.
     """
 
     values: frozenset[str]
@@ -44,7 +46,9 @@ class AllowedNames:
 
     def is_target(self, name: str) -> bool:
         """Whether a component may be made of it."""
-        return name in self.values or name in self.components or name in self.writers
+        if name in self.writers:
+            return self.writers[name].keys() <= RESTRICTED.keys()
+        return name in self.values or name in self.components
 
 
 def read_names(extra: Iterable[Path] = ()) -> AllowedNames:

@@ -40,6 +40,7 @@ RESTRICTED: dict[str, str] = {
     "output_ext": "part",
     "postfix": "part",
     "file_prefix": "part",
+    "metric_details": "names",
     "output_dir": "inside",
     "save_dir": "inside",
     "log_dir": "inside",
@@ -74,6 +75,8 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     "filename": (re.compile(r"\w[\w ={},.:-]*\.(log|txt|csv|pt)|\w[\w ={}-]*"), "a name without folders"),
     "source": (re.compile(r"[^/$@%]*|[^$@%].*\.(pt|ts|safetensors)"), "a file of weights, no repository"),
     "part": (re.compile(r"[\w ={},.-]*"), "a part of a name, without folders"),
+    # a file is named by each
+    "names": (re.compile(r"\w[\w ={},.-]*"), "names without folders"),
     # expressions too, see destinations.py
     "inside": (RELATIVE_PATH, "a relative path without .. or hidden names, or what is put together of such"),
     "mode": (re.compile("default|callable"), "default or callable"),
