@@ -378,6 +378,7 @@ class BratsSets:
             yield {
                 **known,
                 "name": f"head_{patient}",
+                "split": "" if split == "train" else split,
                 "image": image,
                 "present": np.array([name in there for name in SEQUENCES]),
                 "label": canonical(fine_regions(labels[patient], fine)),

@@ -36,8 +36,12 @@ def slice_bytes(
     description: str,
     number: int,
     study: str = "1.2.3",
+    patient: str = "PHANTOM",
 ) -> bytes:
-    """A file of one slice; `pixels` (rows, columns) uint16, geometry in DICOM's left-posterior-superior mm."""
+    """A file of one slice; `pixels` (rows, columns) uint16, geometry in DICOM's left-posterior-superior mm.
+
+    With a third axis of three, red, green and blue, it is a colour image.
+    """
     meta = b"".join(
         [
             element(2, 1, "OB", b"\0\1"),
@@ -54,7 +58,7 @@ def slice_bytes(
             element(8, 0x60, "CS", "MR"),
             element(8, 0x103E, "LO", description),
             element(0x10, 0x10, "PN", "Phantom"),
-            element(0x10, 0x20, "LO", "PHANTOM"),
+            element(0x10, 0x20, "LO", patient),
             element(0x18, 0x50, "DS", _numbers([thickness])),
             element(0x20, 0xD, "UI", study),
             element(0x20, 0xE, "UI", series),
@@ -62,8 +66,9 @@ def slice_bytes(
             element(0x20, 0x13, "IS", str(number)),
             element(0x20, 0x32, "DS", _numbers(position)),
             element(0x20, 0x37, "DS", _numbers(directions)),
-            element(0x28, 2, "US", struct.pack("<H", 1)),
-            element(0x28, 4, "CS", "MONOCHROME2"),
+            element(0x28, 2, "US", struct.pack("<H", 3 if pixels.ndim == 3 else 1)),
+            element(0x28, 4, "CS", "RGB" if pixels.ndim == 3 else "MONOCHROME2"),
+            *([element(0x28, 6, "US", struct.pack("<H", 0))] if pixels.ndim == 3 else []),
             element(0x28, 0x10, "US", struct.pack("<H", pixels.shape[0])),
             element(0x28, 0x11, "US", struct.pack("<H", pixels.shape[1])),
             element(0x28, 0x30, "DS", _numbers(spacing)),
@@ -78,7 +83,14 @@ def slice_bytes(
 
 
 def write_series(
-    folder: Path, volume: np.ndarray, affine: np.ndarray, *, description: str, series: str, prefix: str = "IM"
+    folder: Path,
+    volume: np.ndarray,
+    affine: np.ndarray,
+    *,
+    description: str,
+    series: str,
+    prefix: str = "IM",
+    patient: str = "PHANTOM",
 ) -> list[Path]:
     """A volume (rows, columns, slices) with its affine to right-anterior-superior mm, as one file a slice.
 
@@ -101,6 +113,7 @@ def write_series(
             series=series,
             description=description,
             number=k + 1,
+            patient=patient,
         )
         path.write_bytes(content)
         paths.append(path)

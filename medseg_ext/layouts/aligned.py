@@ -19,7 +19,16 @@ from medseg_ext.errors import InputError, blaming
 from medseg_ext.layouts import dicom
 from medseg_ext.layouts.air import air_value, content_box, is_skull_stripped, without_fill
 from medseg_ext.layouts.channels import print_note_once
-from medseg_ext.layouts.grid import Grid, check_field_of_view, coverage, head_to_grid, is_working, to_grid, working_grid
+from medseg_ext.layouts.grid import (
+    Grid,
+    check_field_of_view,
+    check_working_grid,
+    coverage,
+    head_to_grid,
+    is_working,
+    to_grid,
+    working_grid,
+)
 from medseg_ext.layouts.labels import AUTO, read_regions
 from medseg_ext.layouts.nifti import is_stack
 from medseg_ext.layouts.orientation import (
@@ -39,6 +48,8 @@ from medseg_ext.layouts.volumes import Volume, read_volume, shape_text
 REFERENCE_ORDER = ("t1ce", "flair", "t1", "t2")
 #: A volume that covers less of the reference than this lies elsewhere.
 _LEAST_COVERAGE = 0.1
+#: A label map that covers less than this leaves voxels without a truth, which would be scored as background.
+_LEAST_LABELLED = 0.99
 _ALLOWED_STUDY = "NIfTI files or DICOM series, which hold their place in space"
 
 
@@ -186,7 +197,7 @@ def _load(
     stripped = is_skull_stripped(image[first], voxel_size(grid.affine), air[first])
     if not stripped:
         print_note_once(f"{study.folder}: not skull-stripped, as the brains of the BraTS sets are")
-    regions, read_as = _regions(study, mask, grid, convention)
+    regions, read_as = _regions(study, mask, grid, native, convention)
     return AlignedStudy(study, image, present, grid, native, regions, read_as, tuple(air), stripped)
 
 
@@ -246,13 +257,16 @@ def _made_affine(spacing: Sequence[float], shape: tuple[int, ...], axcodes: str)
 def _working_grid(reference: Volume, native: NativeSpace, spacing: float) -> Grid:
     """The reference's own grid, or one around what it shows: the box of an oblique field of view is mostly air."""
     if is_working(native.grid.affine, spacing):
+        check_working_grid(native.grid, native.grid, reference.path)
         return native.grid
     check_field_of_view(native.grid, reference.path)
     volume = native.canonical(reference.data)
     air = air_value(volume)
     coarse = working_grid(native.grid.crop(content_box(volume, air, margin=2)), 4 * spacing)
     box = content_box(to_grid(volume, native.grid, coarse, air), air, margin=2)
-    return working_grid(coarse.crop(box), spacing)
+    grid = working_grid(coarse.crop(box), spacing)
+    check_working_grid(grid, native.grid, reference.path)
+    return grid
 
 
 def _check_content(data: np.ndarray, name: str, path: Path, in_stack: bool) -> None:
@@ -279,7 +293,9 @@ def _on_grid(volume: Volume, own: NativeSpace, grid: Grid, native: NativeSpace, 
     return head_to_grid(own.canonical(volume.data), own.grid, grid, fill), elsewhere
 
 
-def _regions(study: Study, mask: Volume | None, grid: Grid, convention: str) -> tuple[np.ndarray | None, str | None]:
+def _regions(
+    study: Study, mask: Volume | None, grid: Grid, native: NativeSpace, convention: str
+) -> tuple[np.ndarray | None, str | None]:
     if mask is None:
         return None, None
     labels, read_as = read_regions(mask.data, mask.path, convention, study.conventions)
@@ -287,8 +303,11 @@ def _regions(study: Study, mask: Volume | None, grid: Grid, convention: str) -> 
     canonical = [own.canonical(region) for region in labels]
     if own.grid.same_as(grid):
         return np.stack(canonical), read_as
-    share = coverage(own.grid, grid)
-    if share < _LEAST_COVERAGE:
-        raise InputError(mask.path, f"a label map elsewhere in space ({share:.0%} of the images)", "the images' grid")
+    if not own.grid.same_as(native.grid):
+        share = coverage(own.grid, native.grid)
+        if share < _LEAST_LABELLED:
+            found = f"a label map on another grid, of {share:.0%} of {native.path.name}"
+            raise InputError(mask.path, found, f"the grid of {native.path.name}, or one that covers it")
+        print_note_once(f"{mask.path}: on another grid than {native.path.name}, resampled")
     moved = [to_grid(region, own.grid, grid) >= 0.5 for region in canonical]
     return np.stack(moved).astype(np.uint8), read_as

@@ -102,8 +102,10 @@ class _Finder:
             self._collect(*dicom.find_studies(folder, own, below, self.rules))
         return {place for place, _ in below}
 
-    def _descend(self, folders: Iterable[Path], depth: int) -> None:
+    def _descend(self, folders: Sequence[Path], depth: int) -> None:
         if depth >= MAX_DEPTH:
+            if folders:
+                print_note(f"{folders[0].parent}: {MAX_DEPTH} folders down, what lies below is left alone")
             return
         for folder in folders:
             if is_mask_folder(folder.name):

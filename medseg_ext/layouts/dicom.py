@@ -166,7 +166,7 @@ def find_studies(
     """The studies that a folder's series make.
 
     Series that share a folder are one study; so are folders of one series each beside each other, unless they are of
-    different patients.
+    different patients: then each is a study, but for folders named after sequences, which are refused.
 
     Args:
         folder: given a study's name where the series lie in folders below it.
@@ -188,7 +188,11 @@ def find_studies(
         except InputError as error:
             damaged.append((place, error))
             continue
-        if len(series) == 1 and place != folder:
+        if place != folder and len(series) > 1 and _sequence_of_text(place.name):
+            listed = "; ".join(one.description or one.uid for one in series)
+            found = f"{len(series)} series in the folder of one sequence ({listed})"
+            damaged.append((place, InputError(place, found, "one series in it")))
+        elif len(series) == 1 and place != folder:
             alone += series
         else:
             groups.append((place, series))
@@ -199,6 +203,11 @@ def find_studies(
         # A damaged series beside them is this patient's: going on without it would pass it off as never taken.
         errors += [PatientError.of(error, folder.name) for _, error in damaged]
         groups += [] if damaged else [(folder, alone)]
+    elif len(by_patient) > 1 and all(_sequence_of_text(one.folder.name) for one in alone):
+        # named after sequences, they are parts of one study, and alone each would pass for a study without the others
+        errors += [PatientError.of(error, folder.name) for _, error in damaged]
+        found = f"series of {len(by_patient)} patients ({', '.join(one.folder.name for one in alone)})"
+        errors.append(PatientError(folder, found, "one patient's, by the Patient ID", folder.name))
     else:
         errors += [PatientError.of(error, place.name) for place, error in damaged]
         groups += [(one.folder, [one]) for one in alone]
@@ -275,6 +284,8 @@ def read_series(first: Path, scanned: dict[Path, list[Series]] | None = None) ->
         scanned[first.parent] = list_series(first.parent, dicom_files(list_folder(first.parent)))
     files = next((one.files for one in scanned[first.parent] if first in one.files), (first,))
     headers = [_header(path) for path in files]
+    if headers[0].GetNumberOfComponents() != 1:
+        raise InputError(first, "a colour image", "a grey one")
     shape = (*(int(headers[0].GetDimensions(axis)) for axis in (0, 1)), len(files))
     if math.prod(shape) > MAX_VOXELS or max(shape) > MAX_SIDE:
         allowed = f"at most {MAX_VOXELS} voxels, {MAX_SIDE} along an axis"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ SIZE_TOLERANCE, ANGLE_TOLERANCE = 0.01, 0.5
 SAME_GRID = 0.1
 #: Field of view in mm that a head fits into and a mistaken unit does not.
 LEAST_EXTENT, MOST_EXTENT = 10.0, 1000.0
+#: Voxels of a grid that are worked on: 512 along each axis. Four sequences of it take 2 GiB.
+MOST_VOXELS = 2**27
 #: World directions of rows, columns and slices in the canonical orientation P, L, S.
 DIRECTIONS = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).T
 
@@ -65,6 +68,19 @@ def check_field_of_view(grid: Grid, path: str | os.PathLike[str]) -> None:
     if extent.min() < LEAST_EXTENT or extent.max() > MOST_EXTENT:
         found = f"a field of view of {' x '.join(f'{edge:.3g}' for edge in extent)} mm"
         raise InputError(path, found, f"{LEAST_EXTENT:g} to {MOST_EXTENT:g} mm along each axis")
+
+
+def check_working_grid(grid: Grid, native: Grid, path: str | os.PathLike[str]) -> None:
+    """Refuse a grid to work on that is too large, as a mistaken size of voxels makes it.
+
+    Raises:
+        InputError: naming its shape and the size of the file's voxels.
+    """
+    if math.prod(grid.shape) > MOST_VOXELS:
+        size = " x ".join(f"{edge:.3g}" for edge in voxel_size(native.affine))
+        worked_on = f"{' x '.join(map(str, grid.shape))} of {voxel_size(grid.affine)[0]:g} mm"
+        found = f"voxels of {size} mm, to be worked on as {worked_on}"
+        raise InputError(path, found, f"at most {MOST_VOXELS} of these")
 
 
 def working_grid(native: Grid, spacing: float = 1.0) -> Grid:

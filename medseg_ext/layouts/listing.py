@@ -44,7 +44,7 @@ def list_folder(folder: Path) -> Listing:
         if name.startswith(".") or name == "__MACOSX" or name.endswith(".part"):
             continue
         suffix = split_suffix(name)[1]
-        if is_folder:
+        if is_folder and suffix not in NIFTI_SUFFIXES:  # such a folder is a file that is not right
             listing.folders.append(folder / name)
         elif suffix in NIFTI_SUFFIXES:
             listing.niftis.append(folder / name)

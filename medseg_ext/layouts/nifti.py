@@ -101,7 +101,7 @@ class _FolderFinder:
             self._add(key, sole=len(keys) == 1)
         self._check_unknown_files(files, keys)
         self._check_maps(keys)
-        if self.mode != "ignore" and keys:
+        if self.mode == "required" or (self.mode != "ignore" and keys):
             self._check_stray_masks(sole=len(keys) == 1)
 
     def _tells_sequence(self, path: Path) -> bool:

@@ -255,6 +255,6 @@ def select(
     """
     if split == ALL:
         return list(studies), list(errors)
-    if split_file is None:
+    if not split_file:
         raise InputError("split_file", f"none for the split {split!r}", f"a split file, or --split {ALL}")
     return choose_patients(studies, read_split(split_file), split, errors=errors, source=split_file)

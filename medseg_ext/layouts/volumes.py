@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 from nibabel import imageglobals
+from nibabel.arrayproxy import ArrayProxy
 
 from medseg_ext.errors import InputError, as_input_error
 from medseg_ext.files import check_regular
@@ -26,6 +30,8 @@ imageglobals.logger.setLevel(logging.CRITICAL)
 ALLOWED_VOLUME = "a readable NIfTI file"
 #: A header that promises more voxels, or more along one axis, is broken or hostile: four sequences of 512^3 fit in.
 MAX_VOXELS, MAX_SIDE = 2**29, 4096
+#: Bytes that may follow the voxels in a packed file.
+_MOST_BEHIND = 2**20
 #: Millimetres by NIfTI's code of the unit of space, here metres and micrometres. Any other code, be it that of
 #: millimetres, of none or an undefined one, is read as millimetres, which scanners and converters use anyway.
 _MILLIMETRES = {1: 1000.0, 3: 0.001}
@@ -178,7 +184,7 @@ def read_volume(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
             count = f"{math.prod(shape[3:])} channel{'s' if is_stack_shape(shape) else ''} ({shape_text(shape)})"
             raise InputError(path, count, f"{len(channels)} ({', '.join(channels)}) on the last axis of four")
     try:
-        data = np.asarray(image.dataobj, dtype=np.float32)
+        data = np.asarray(_voxels(image, path), dtype=np.float32)
     except PermissionError as error:
         raise InputError(path, "an unreadable file (Permission denied)", ALLOWED_VOLUME) from error
     except MemoryError as error:
@@ -190,6 +196,25 @@ def read_volume(path: Path, channels: tuple[str, ...] | None = None) -> Volume:
         raise InputError(path, f"NaN or infinite values in {bad} voxels", "finite intensities")
     data = data.reshape(shape[:3]) if axis is None else np.moveaxis(data, axis, -1).reshape(*_space(shape, axis), -1)
     return Volume(path, data, affine, oriented, is_coded(image))
+
+
+def _voxels(image: nibabel.Nifti1Image, path: Path) -> Any:
+    """A file's voxels, to be scaled as they are read; a packed file is read to its end, where its checksum is.
+
+    nibabel stops behind the last voxel: what a bad copy made of them would pass for intensities.
+
+    Raises:
+        OSError, EOFError, zlib.error: the file is damaged.
+    """
+    proxy: Any = image.dataobj
+    if path.suffix.lower() != ".gz":
+        return proxy
+    end = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+    with gzip.open(path) as file:
+        stored = file.read(end)
+        if len(file.read(_MOST_BEHIND)) == _MOST_BEHIND:
+            raise OSError(f"more than {_MOST_BEHIND} bytes behind the voxels")
+    return ArrayProxy(io.BytesIO(stored), (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter))
 
 
 def _space(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:

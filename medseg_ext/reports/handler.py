@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from medseg_ext.errors import escaped
+from medseg_ext.errors import as_input_error, escaped
 from medseg_ext.files import write_atomically
 from medseg_ext.metrics.patient import Row
 from medseg_ext.metrics.volumes import as_array
@@ -23,6 +23,7 @@ from medseg_ext.reports.notes import CaseNotes
 from medseg_ext.reports.overlays import FileNames, worst_median_best
 from medseg_ext.reports.summary import Picture, write_summary
 from medseg_ext.reports.tables import write_csv, write_json
+from medseg_ext.workflow.failures import Failures
 
 #: A patient's row, and what its picture is drawn from, which depends on the measures.
 _Patient = tuple[Row, Any]
@@ -64,13 +65,14 @@ class StudyReportHandler:
         provenance: text by name that goes into the JSON and onto the page, see :func:`medseg_ext.reports.provenance`.
         errors: failures to list on the page, read at the end, so it may fill while the engine runs. Those whose names
             are in its attribute ``patients``, where it has one, are left out of all the rest: a patient whose mask
-            could not be written has failed, however well it was measured.
+            could not be written has failed, however well it was measured. To :class:`~medseg_ext.workflow.Failures`
+            whoever cannot be measured is added, where otherwise the first such error is raised.
         note: a sentence below the page's heading.
         measures: what is measured and drawn of a patient; :class:`~medseg_ext.reports.LesionMeasures` when None, and
             :class:`~medseg_ext.reports.RegionMeasures` for the regions of a tumour.
         records: where each patient's row and picture are noted at once, as part ``report``; None for nowhere.
         pages: writes a page for each patient at once, to which the summary links; None for no pages.
-        studies: with ``records``, all patients of the run, each with its name as ``patient``: the report is of those
+        studies: all patients of the run, each with its name as ``patient``: with ``records`` the report is of those
             among them that are noted, also by an earlier start.
 
     Raises:
@@ -108,7 +110,9 @@ class StudyReportHandler:
         self.measures = LesionMeasures(flair_channel) if measures is None else measures
         self.overlays, self.summary = overlays, summary
         self.title, self.provenance, self.errors, self.note = title, dict(provenance or {}), errors, note
-        self.records, self.names = records, [study.patient for study in studies]
+        self.records = records
+        self._places = {study.patient: getattr(study, "place", study.patient) for study in studies}
+        self.names = list(self._places)
         self.pages = pages
         self._patients: list[_Patient] = []
 
@@ -127,7 +131,14 @@ class StudyReportHandler:
     def collect(self, engine: Engine) -> None:
         """Measure the patients of one iteration."""
         for item in _items(engine.state.batch, engine.state.output):
-            self.add(item)
+            try:
+                self.add(item)
+            except Exception as error:
+                if not isinstance(self.errors, Failures):
+                    raise
+                patient = self._name(item)
+                place = self._places.get(patient, patient)
+                self.errors.add(as_input_error(error, place, "a study that can be measured"), patient)
 
     def add(self, item: Mapping[str, Any]) -> Row:
         """Measure one patient.

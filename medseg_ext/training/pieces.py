@@ -37,7 +37,8 @@ class Piece:
         image: (present channels, H, W, D) float16, air exactly 0; sequences that are missing are left out.
         truth: (H, W, D) uint8, see :func:`~medseg_ext.transforms.truth.encode_truth`.
         present: whether each channel of the network is there.
-        site: where it was scanned. fold: of the cross-validation, None for none.
+        site: where it was scanned. fold: of the cross-validation, None for none. split: ``val`` or ``test`` for what
+            trains nothing, else empty.
         complete: beyond its border there is nothing but air; otherwise what lies there is not known.
         brain_box: corners of the brain's box in the piece's voxels, ((row, column, slice), (row, column, slice)): by
             it places in different brains are told. May lie outside of the piece; None where it is not known.
@@ -54,6 +55,7 @@ class Piece:
     present: tuple[bool, ...]
     site: str = ""
     fold: int | None = None
+    split: str = ""
     complete: bool = True
     brain_box: tuple[tuple[float, ...], ...] | None = None
     skull_scale: tuple[tuple[float, float], ...] | None = None
@@ -90,8 +92,8 @@ def make_piece(item: Mapping[str, Any], kind: str = "study") -> Piece:
         item: ``image`` (C, H, W, D), normalised, air exactly 0; ``label`` (3, H, W, D) of tumour core, whole tumour,
             enhancing tumour. Optional: ``present`` (C,), by default the channels that are not 0 throughout; ``known``,
             broadcast to the label, by default all; ``brain`` (H, W, D), by default whatever is not air; ``name``,
-            ``patient``, ``site``, ``fold``, ``complete``, ``skull_scale`` and ``brain_box`` (in the image's voxels), by
-            default that of ``brain``.
+            ``patient``, ``site``, ``fold``, ``split``, ``complete``, ``skull_scale`` and ``brain_box`` (in the image's
+            voxels), by default that of ``brain``.
         kind: of the piece.
 
     Raises:
@@ -123,6 +125,7 @@ def make_piece(item: Mapping[str, Any], kind: str = "study") -> Piece:
         present=tuple(bool(p) for p in present),
         site=str(item.get("site", "")),
         fold=None if fold is None else int(fold),
+        split=str(item.get("split", "")),
         complete=bool(item.get("complete", True)),
         brain_box=tuple(
             tuple(float(place - edge.start) for place, edge in zip(corner, box, strict=True)) for corner in (low, high)
@@ -154,7 +157,7 @@ def write_piece(folder: str | Path, piece: Piece, source: str = "") -> Path:
                 np.save(path, array)
     except OSError as error:
         raise InputError(folder, error.strerror or str(error), "a writable folder with room left") from error
-    facts = {key: getattr(piece, key) for key in ("patient", "kind", "present", "site", "fold", "complete")}
+    facts = {key: getattr(piece, key) for key in ("patient", "kind", "present", "site", "fold", "split", "complete")}
     facts |= {"brain_box": piece.brain_box, "skull_scale": piece.skull_scale, "version": _VERSION, "source": source}
     facts["aims"] = {name: voxels.tolist() for name, voxels in piece.aims.items()}
     return write_atomically(folder / f"{piece.name}.json", json.dumps(facts))
@@ -184,6 +187,7 @@ def read_piece(path: str | Path) -> Piece:
             present=tuple(facts["present"]),
             site=facts["site"],
             fold=facts["fold"],
+            split=facts.get("split", ""),
             complete=facts["complete"],
             brain_box=None if box is None else (tuple(box[0]), tuple(box[1])),
             skull_scale=None if scale is None else tuple((gain, offset) for gain, offset in scale),
@@ -272,7 +276,7 @@ class TrainingPieces:
             validate. names: patients by side.
 
     Raises:
-        SystemExit: after one line, when the folder cannot be used.
+        SystemExit: after one line, when the folder cannot be used, or holds pieces of a split on the wrong side.
     """
 
     @one_line_errors
@@ -298,6 +302,8 @@ class TrainingPieces:
         others = read_pieces(validation_folder, validation_kinds) if validation_folder else []
         chosen = [piece for piece in self.held_out if validation_kinds is None or piece.kind in validation_kinds]
         self.validation = chosen + others
+        _refuse_splits(folder, self.train, {"val", "test"})
+        _refuse_splits(validation_folder, others, {"test"})
         self.names = {
             side: sorted({piece.patient for piece in members})
             for side, members in (("train", self.train), ("val", self.validation))
@@ -309,6 +315,14 @@ class TrainingPieces:
                 f"patients that train and validate ({', '.join(both)})",
                 "one side for each",
             )
+
+
+def _refuse_splits(folder: str | Path, pieces: Sequence[Piece], splits: Collection[str]) -> None:
+    """Whatever folders were mixed up: what is held back neither trains nor, in the case of a test set, validates."""
+    wrong = [piece for piece in pieces if piece.split in splits]
+    if wrong:
+        found = f"pieces of the split {wrong[0].split} ({', '.join(piece.name for piece in wrong)})"
+        raise InputError(folder, found, f"none of {' and '.join(sorted(splits))}")
 
 
 def share_of_pieces(pieces: Sequence[Piece], share: float, seed: int = 0) -> list[Piece]:

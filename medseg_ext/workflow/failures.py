@@ -30,6 +30,7 @@ class Failures:
         """Record and print one failure."""
         self._record(error, patient)
         print_error(error)
+        _forget_frames(error)
 
     def _record(self, error: InputError, patient: str) -> None:
         self._errors.append(error)
@@ -41,3 +42,12 @@ class Failures:
 
     def __len__(self) -> int:
         return len(self._errors)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what an error's traceback holds: all volumes of a patient, as long as the error is remembered."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

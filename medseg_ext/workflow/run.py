@@ -16,6 +16,7 @@ from ignite.engine import Engine
 from medseg_ext.errors import InputError, input_error_in, print_error, wants_traceback
 from medseg_ext.processes import gather_objects, lost_process
 from medseg_ext.workflow.failures import NothingLeftError
+from medseg_ext.workflow.stream import go_past_failures
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +107,7 @@ def _quiet_input_errors() -> Iterator[None]:
 def run_engine(
     engine: Engine, failures: Sized = (), tracked: AbstractContextManager[Any] | None = None, **kwargs: Any
 ) -> None:
-    """Run a MONAI trainer or evaluator.
+    """Run a MONAI trainer or evaluator, the latter past patients who fail (:func:`~.stream.go_past_failures`).
 
     Args:
         engine: its ``run`` is called with ``kwargs``.
@@ -119,6 +120,7 @@ def run_engine(
     """
     if engine.state.epoch_length == 0:  # MONAI would skip the run with a warning and succeed
         raise InputError("batch_size", "no whole batch in an epoch", "at most the samples an epoch of each process")
+    go_past_failures(engine)
     try:
         with _quiet_input_errors(), tracked or nullcontext():
             engine.run(**kwargs)

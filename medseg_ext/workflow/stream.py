@@ -1,4 +1,4 @@
-"""Feed an evaluator one patient at a time, past the ones that cannot be read."""
+"""Feed an evaluator one patient at a time, past the ones that cannot be read or segmented."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ignite.engine import Engine, Events
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
-from medseg_ext.errors import as_input_error
+from medseg_ext.errors import InputError, as_input_error
 from medseg_ext.layouts import Study
 from medseg_ext.processes import process_count
 from medseg_ext.workflow.failures import Failures, NothingLeftError
@@ -43,22 +44,69 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         self.transform = transform
         self.failures = failures
         self.progress = progress
+        self._lost = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        failed = 0
+        self._lost = 0
         for item in tqdm(self.data, desc="patients", unit="patient", disable=not self.progress):
             try:
                 ready = self.transform(item)
             except Exception as error:
                 if self.failures is None:
                     raise
-                failed += 1
+                self._lost += 1
                 known = as_input_error(error, _place(item), "a study that can be read and prepared")
                 self.failures.add(known, str(item.get("patient", "")))
             else:
                 yield ready
-        if failed and failed == len(self.data) and process_count() == 1:
-            raise NothingLeftError(f"none of {failed} patients can be used")
+        if self._lost and self._lost == len(self.data) and process_count() == 1:
+            raise NothingLeftError(f"none of {self._lost} patients can be used")
+
+    def lose(self, patient: str, error: Exception) -> None:
+        """Record that a patient who was read could not be segmented.
+
+        Raises:
+            Exception: the error itself, where failures are not recorded.
+        """
+        if self.failures is None:
+            raise error
+        self._lost += 1
+        place = next((_place(item) for item in self.data if str(item.get("patient")) == patient), patient)
+        known = as_input_error(error, place, "a study that can be segmented")
+        if not known.path.exists():  # the error is of something else, as of memory
+            known = InputError(place, known.found, known.allowed)
+        self.failures.add(known, patient)
+
+
+def go_past_failures(engine: Engine) -> None:
+    """Have an evaluator of single patients, fed by a :class:`PatientStream`, go on past one who cannot be segmented.
+
+    Whatever the network or the post-processing raises is recorded as that patient's failure, and no handler is told
+    that the iteration is completed: there is nothing to measure.
+    """
+    stream = getattr(getattr(engine, "data_loader", None), "dataset", None)
+    if not isinstance(stream, PatientStream):
+        return
+    process, fire = engine._process_function, engine._fire_event  # ignite has no public way around an iteration
+    failed = False
+
+    def guarded(engine: Engine, batch: Any) -> Any:
+        nonlocal failed
+        failed = False
+        try:
+            return process(engine, batch)
+        except Exception as error:  # noqa: BLE001 - recorded, as whatever reading raises
+            names = batch.get("patient", "") if isinstance(batch, dict) else ""
+            stream.lose(str(names[0] if isinstance(names, (list, tuple)) else names), error)
+            failed = True
+            return []
+
+    def fire_unless_failed(event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
+        if not (failed and event_name == Events.ITERATION_COMPLETED):
+            fire(event_name, *event_args, **event_kwargs)
+
+    engine._process_function = guarded
+    engine._fire_event = fire_unless_failed  # type: ignore[method-assign]
 
 
 def _place(item: dict[str, Any]) -> str | os.PathLike[str]:

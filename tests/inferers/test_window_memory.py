@@ -89,6 +89,8 @@ def test_voxels_within_a_budget_by_hand() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (MemoryError(), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), False),
         (RuntimeError("size mismatch"), False),
         (ValueError("out of memory"), False),
     ],
@@ -231,7 +233,7 @@ def test_memory_that_runs_out_half_way_leaves_no_trace() -> None:
 
 
 def test_too_little_for_the_smallest_window() -> None:
-    with pytest.raises(InputError, match="memory: found too little on cpu for a window of 4 x 4 x 4, allowed more"):
+    with pytest.raises(InputError, match="memory: found too little memory on cpu for a window of 4 x 4 x 4, allowed"):
         BoxWindowInferer(divisor=2, bytes_per_voxel=1, amp=False)(head(1, 1, 9, 9, 9), Limited(5))
 
 
@@ -248,6 +250,11 @@ def test_other_errors_of_the_network_pass() -> None:
 
     with pytest.raises(RuntimeError, match="size mismatch"):
         BoxWindowInferer(window=8)(head(1, 1, 9, 9, 9), network)
+
+
+def test_too_little_to_try_the_network_in() -> None:
+    with pytest.raises(InputError, match="memory: found too little memory on cpu to try the network in"):
+        BoxWindowInferer(divisor=2, memory_budget=1, amp=False)(head(1, 1, 9, 9, 9), Limited(5))
 
 
 def test_a_result_without_room_goes_to_host_memory(
@@ -276,5 +283,5 @@ def test_the_result_goes_to_host_memory_when_windows_cannot_shrink(caplog: pytes
     assert result.device == gpu and "trying windows of 64 voxels" in caplog.text
     inferer._give_way((8, 8), result, gpu, torch.OutOfMemoryError())
     assert result.device == CPU and "host memory" in caplog.text
-    with pytest.raises(InputError, match="too little on meta"):
+    with pytest.raises(InputError, match="too little memory on meta"):
         inferer._give_way((8, 8), result, gpu, torch.OutOfMemoryError())

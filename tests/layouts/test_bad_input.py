@@ -461,10 +461,12 @@ def test_flat_folder_with_a_mask_too_many(tmp_path: Path) -> None:
         write_stack(tmp_path / f"{name}.nii.gz", image)
         save(tmp_path / f"{name}_mask.nii.gz", mask, np.eye(4))
     shutil.copy(tmp_path / "b_mask.nii.gz", tmp_path / "c_mask.nii.gz")
+    save(tmp_path / "d" / "d_seg.nii.gz", mask, np.eye(4))
     (tmp_path / "b_mask.nii.gz").unlink()
     assert sorted(str(error).replace(str(tmp_path), "") for error in errors_of(tmp_path)) == [
         "/b.nii.gz: found no mask for the images, allowed NAME_mask.nii.gz, NAME_seg.nii.gz or NAME_label.nii.gz",
         "/c_mask.nii.gz: found a mask without its images, allowed images of the same name beside it",
+        "/d/d_seg.nii.gz: found a mask without its images, allowed images of the same name beside it",
     ]
     assert errors_of(tmp_path, "ignore") == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from itertools import combinations
@@ -192,6 +193,18 @@ def shifted(mm: float) -> np.ndarray:
     return affine
 
 
+def change_byte(path: Path) -> None:
+    """Another voxel, in a file that is not shorter: only the checksum at its end tells."""
+    packed = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    packed[len(packed) // 2] ^= 1
+    path.write_bytes(packed)
+
+
+def enlarge(path: Path, factor: float) -> None:
+    image = nibabel.load(path)
+    save(path, np.asarray(image.dataobj), image.affine @ np.diag([factor, factor, factor, 1]))
+
+
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "doubled": (
         lambda p: shutil.copy(p / "c1_t1.nii.gz", p / "c1_t1n.nii.gz"),
@@ -225,6 +238,14 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: (p / "c1_t1ce.nii.gz").write_bytes((p / "c1_t1ce.nii.gz").read_bytes()[:-200]),
         "c1_t1ce.nii.gz: found not a NIfTI file, or a truncated one",
     ),
+    "bytes changed on the way": (
+        lambda p: change_byte(p / "c1_t2.nii.gz"),
+        "c1_t2.nii.gz: found a truncated or damaged NIfTI file",
+    ),
+    "voxels of centimetres": (
+        lambda p: [enlarge(path, 100) for path in p.glob("*.nii.gz")],
+        "c1_t1ce.nii.gz: found voxels of 100 x 100 x 100 mm, to be worked on as 712 x 612 x 512 of 1 mm,",
+    ),
     "4-D": (
         lambda p: save(p / "c1_t1ce.nii.gz", *store(np.moveaxis(IMAGE[:3], 0, -1), "LPS", AFFINE)),
         "c1_t1ce.nii.gz: found a volume of 7x8x6x3, allowed 3-D",
@@ -239,7 +260,11 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "label map elsewhere": (
         lambda p: save(p / "c1_seg.nii.gz", *store(LABELS, "LPS", shifted(300))),
-        "c1_seg.nii.gz: found a label map elsewhere in space (0% of the images), allowed the images' grid",
+        "c1_seg.nii.gz: found a label map on another grid, of 0% of c1_t1ce.nii.gz, allowed the grid of",
+    ),
+    "label map of fewer rows": (
+        lambda p: save(p / "c1_seg.nii.gz", *store(LABELS[1:], "LPS", AFFINE)),
+        "c1_seg.nii.gz: found a label map on another grid, of ",
     ),
     "no label map": (lambda p: (p / "c1_seg.nii.gz").unlink(), "found no mask for the images"),
 }

@@ -115,6 +115,37 @@ def test_patients_side_by_side(tmp_path: Path) -> None:
     assert study_from_path(tmp_path / "p1", rules=BRATS_RULES).patient == "p1"
 
 
+def write_named(folder: Path, **patients: str) -> None:
+    """A study whose series lie in folders named after their sequences."""
+    for i, (name, patient_id) in enumerate(patients.items()):
+        write_series(folder / name, IMAGE[i], AFFINE, description="", series=f"1.2.3.{i + 1}", patient=patient_id)
+
+
+def test_series_of_another_patient(tmp_path: Path) -> None:
+    """Each alone would pass for a study without the other sequences."""
+    write_named(tmp_path / "good", t1="A", t1ce="A")
+    write_named(tmp_path / "mixed", t1="A", t1ce="A", t2="B")
+    studies, errors = find_studies(tmp_path, rules=BRATS_RULES)
+    assert [study.patient for study in studies] == ["good"]
+    assert [(str(error), error.patient) for error in errors if isinstance(error, PatientError)] == [
+        (
+            f"{tmp_path}/mixed: found series of 2 patients (t1, t1ce, t2), allowed one patient's, by the Patient ID",
+            "mixed",
+        )
+    ]
+
+
+def test_two_series_in_the_folder_of_one_sequence(tmp_path: Path) -> None:
+    write_named(tmp_path / "p1", t1="A", t2="A")
+    again = {"description": "again", "series": "1.2.3.9", "prefix": "x", "patient": "A"}
+    write_series(tmp_path / "p1" / "t1", IMAGE[2], AFFINE, **again)
+    studies, (error,) = find_studies(tmp_path, rules=BRATS_RULES)
+    assert not studies
+    assert f"{tmp_path}/p1/t1: found 2 series in the folder of one sequence (" in str(error)
+    assert isinstance(error, PatientError)
+    assert error.patient == "p1"
+
+
 def errors_of(root: Path) -> list[InputError]:
     studies, errors = find_studies(root, rules=BRATS_RULES)
     for study in studies:
@@ -137,6 +168,14 @@ def test_doubled_slices(tmp_path: Path) -> None:
     (folder / "4" / "again.dcm").write_bytes((folder / "4" / "IM0004.dcm").read_bytes())
     (error,) = errors_of(tmp_path)
     assert "4: found two slices at one place (" in str(error)
+
+
+def test_a_colour_image(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1", IMAGE[0], AFFINE, description="T1", series="1.2.3.1", patient="A")
+    colour = np.repeat(IMAGE[1][..., None], 3, axis=-1)
+    write_series(tmp_path / "p2", colour, AFFINE, description="T1", series="1.2.3.2", patient="B")
+    (error,) = errors_of(tmp_path)
+    assert "found a colour image, allowed a grey one" in str(error)
 
 
 @pytest.mark.parametrize("part", [0.2, 0.9])

@@ -109,6 +109,8 @@ def test_all_reads_no_file(tmp_path: Path) -> None:
     assert select([study("c")], tmp_path / "absent.json", "all") == ([study("c")], [])
     with pytest.raises(InputError, match="split_file: found none"):
         select([study("c")], None, "test")
+    with pytest.raises(InputError, match="split_file: found none"):
+        select([study("c")], "", "test")
 
 
 def test_choose_keeps_the_order_of_the_split() -> None:

@@ -14,6 +14,7 @@ from monai.transforms import Compose, CopyItemsd, EnsureChannelFirstd, Lambdad
 from medseg_ext.reports import StudyReportHandler
 from medseg_ext.reports import handler as handler_module
 from medseg_ext.reports.handler import _natural
+from medseg_ext.workflow import Failures
 
 
 @pytest.fixture
@@ -160,6 +161,19 @@ def test_missing_prediction_is_named(items, tmp_path):
     del item["pred"]
     with pytest.raises(ValueError, match="pred: found none among image, label, patient, prob"):
         StudyReportHandler(tmp_path).add(item)
+
+
+def test_who_cannot_be_measured_is_recorded(items, tmp_path, capsys):
+    good, bad = items(2)
+    bad["pred"] = bad["pred"][..., :-1]
+    failures = Failures()
+    handler = StudyReportHandler(tmp_path, overlays=False, summary=False, errors=failures)
+    engine = Engine(lambda engine, batch: batch)
+    handler.attach(engine)
+    engine.run([[bad], [good]])
+    assert failures.patients == {bad["patient"]}
+    assert capsys.readouterr().err.startswith(f"error: {bad['patient']}: found what cannot be processed (ValueError: ")
+    assert [line.split(",")[0] for line in (tmp_path / "metrics.csv").read_text().splitlines()[1:]] == [good["patient"]]
 
 
 def test_overlay_option_is_checked(tmp_path):

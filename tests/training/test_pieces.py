@@ -68,7 +68,9 @@ def test_round_trip(tmp_path: Path) -> None:
     write_piece(tmp_path, made)
     (read,) = read_pieces(tmp_path)
     assert isinstance(read.image, np.memmap)
-    for name in ("name", "patient", "kind", "present", "site", "fold", "complete", "brain_box", "skull_scale"):
+    for name in (
+        *("name", "patient", "kind", "present", "site", "fold", "split", "complete", "brain_box", "skull_scale"),
+    ):
         assert getattr(read, name) == getattr(made, name), name
     np.testing.assert_array_equal(read.image, made.image)
     np.testing.assert_array_equal(read.truth, made.truth)
@@ -108,6 +110,22 @@ def test_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         TrainingPieces(tmp_path, fold=3)
     assert "fold 3, allowed folds 0, 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("split", "side"), [("val", "train"), ("test", "train"), ("test", "validation")])
+def test_what_is_held_back(tmp_path: Path, split: str, side: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_piece(tmp_path / "train", make_piece(item(0)))
+    write_piece(tmp_path / side, make_piece(item(1, split=split)))
+    others = "" if side == "train" else tmp_path / side
+    with pytest.raises(SystemExit):
+        TrainingPieces(tmp_path / "train", validation_folder=others)
+    assert f"{tmp_path / side}: found pieces of the split {split} (p1), allowed none of" in capsys.readouterr().err
+
+
+def test_heads_of_val_validate(tmp_path: Path) -> None:
+    write_piece(tmp_path / "train", make_piece(item(0)))
+    write_piece(tmp_path / "val", make_piece(item(1, split="val")))
+    assert TrainingPieces(tmp_path / "train", validation_folder=tmp_path / "val").names["val"] == ["p1"]
 
 
 def test_a_study_is_read_once(tmp_path: Path) -> None:

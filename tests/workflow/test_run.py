@@ -83,8 +83,40 @@ def full(data):
     raise InputError("out/p", "No space left on device", "room")
 
 
-def test_an_error_inside_the_engine_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_of(evaluator(["a", "b"], Failures(), Compose([full]))) == 1
+def test_a_patient_who_cannot_be_segmented(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are scored, whatever handlers there are."""
+
+    def process(data: dict) -> dict:
+        if data["patient"] == "large":
+            raise RuntimeError("could not create a primitive")
+        if data["patient"] == "full":
+            return full(data)
+        return data
+
+    failures = Failures()
+    engine = evaluator(["large", "a", "full"], failures, Compose([process]))
+    assert exit_of(engine, failures) == 1
+    assert failures.patients == {"large", "full"}
+    assert engine.state.metrics["dice"] == 1
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")] == [
+        "error: large: found what cannot be processed (RuntimeError: could not create a primitive), "
+        "allowed a study that can be segmented",
+        "error: full: found No space left on device, allowed room",
+    ]
+    assert all(error.__traceback__ is None for error in failures)  # which would hold the volumes
+
+
+def test_no_patient_can_be_segmented(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = Failures()
+    assert exit_of(evaluator(["bad1", "a"], failures, Compose([full])), failures) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: bad1: found rubbish, allowed an image",
+        "error: a: found No space left on device, allowed room",
+    ]
+
+
+def test_an_error_inside_an_engine_that_records_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of(evaluator(["a", "b"], None, Compose([full]))) == 1
     assert capsys.readouterr().err.splitlines() == ["error: out/p: found No space left on device, allowed room"]
 
 
@@ -188,7 +220,7 @@ def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_log_is_as_before_afterwards(caplog: pytest.LogCaptureFixture) -> None:
-    exit_of(evaluator(["a"], Failures(), Compose([full])))
+    exit_of(evaluator(["a"], None, Compose([full])))
     try:
         full(None)
     except InputError:

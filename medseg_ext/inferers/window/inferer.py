@@ -198,7 +198,13 @@ class BoxWindowInferer(Inferer):
         volume = _Volume(number, image, air, mask)
         bounds = self._bounds(volume)
         while True:
-            box, tiling = self._plan(volume, bounds, result, forward)
+            try:
+                box, tiling = self._plan(volume, bounds, result, forward)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                found = f"too little memory on {forward.device} to try the network in"
+                raise InputError("memory", found, "more of it, or a smaller network") from error
             logger.debug("volume %d: %d windows of %s in %s", number, len(tiling), tiling.window, box)
             try:
                 self._run(volume, box, tiling, result, self._backend(forward, len(volume.spatial)))
@@ -314,7 +320,7 @@ class BoxWindowInferer(Inferer):
             result.to_host(f"out of memory on {device} with a window of {shown}")
         else:
             raise InputError(
-                "memory", f"too little on {device} for a window of {shown}", "more of it, or a smaller network"
+                "memory", f"too little memory on {device} for a window of {shown}", "more of it, or a smaller network"
             ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ GIB = 1024**3
 FREE_SHARE = {"cpu": 0.5, "cuda": 0.9}
 """Share of the free memory that windows take by default: a host has other programs to serve, and kills what takes too
 much instead of refusing it."""
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+# the last is all that oneDNN says
+_OUT_OF_MEMORY = re.compile(
+    "out of memory|can't allocate memory|not enough memory|bad_alloc|alloc_failed"
+    "|could not create a primitive(?! descriptor)"
+)
 _CGROUP_FILES = (  # limit, use and statistics of a container, in the second and in the first version
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
@@ -30,7 +35,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text) is not None
 
 
 def free_memory(device: torch.device) -> int:
