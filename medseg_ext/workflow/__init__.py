@@ -3,7 +3,7 @@
 from medseg_ext.workflow.failures import Failures
 from medseg_ext.workflow.join import join_processes, launched, leave_processes, process_device
 from medseg_ext.workflow.label_server import served_weights, training_dir
-from medseg_ext.workflow.options import check_options
+from medseg_ext.workflow.options import check_options, devices
 from medseg_ext.workflow.patients import BatchPatients, TrainingPatients, patient_names
 from medseg_ext.workflow.records import CaseRecords
 from medseg_ext.workflow.run import one_line_interrupts, run_engine
@@ -17,6 +17,7 @@ __all__ = [
     "PatientStream",
     "TrainingPatients",
     "check_options",
+    "devices",
     "join_processes",
     "launched",
     "leave_processes",

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from jsonschema import Draft4Validator, Draft202012Validator, validators
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
@@ -60,6 +61,14 @@ def check_options(options: str = "options") -> None:
     parser = running_parser()
     _check_names(parser, options)
     _check_values(parser, options)
+
+
+def devices() -> list[str | torch.device]:
+    """The devices there are, each by name and as torch has it: what a schema's ``enum`` is compared with."""
+    names = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    names += ["cuda"] if torch.cuda.is_available() else []
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    return [*names, *map(torch.device, names)]
 
 
 def running_parser() -> ConfigParser:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from medseg_ext.workflow.options import describe
+from medseg_ext.workflow.options import describe, devices
 
 CONFIG: dict[str, Any] = {
     "imports": ["$import medseg_ext.workflow as workflow"],
@@ -21,6 +21,7 @@ CONFIG: dict[str, Any] = {
     "fold": 0,
     "crop_size": [64, 64],
     "name": "x",
+    "device": "$torch.device('cpu')",
     "network": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": "@max_epochs"},
     "train": {"rate": 0.1, "key_metric": {"_target_": "torch.nn.Identity"}},
     "options": {
@@ -36,6 +37,7 @@ CONFIG: dict[str, Any] = {
             "items": {"type": "integer", "multipleOf": "$8 * @max_epochs"},
         },
         "name": {"type": "string"},
+        "device": {"enum": "$workflow.devices()", "description": "a device that is there"},
     },
     "initialize": ["$workflow.check_options()"],
     "run": ["$@network, @train::rate, @threshold, @fold, @crop_size, @amp, @name"],
@@ -68,6 +70,17 @@ def test_options_that_are_used_pass(start) -> None:
 def test_a_part_that_used_an_option_may_be_replaced(start) -> None:
     """As by a user who takes out the handlers: what they were told by name stays a name of the config."""
     start({"run": ["$@network, @train::rate"]}, threshold=0.25)
+
+
+def test_devices(start, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, or as torch has them."""
+    for there in devices():
+        start(device=there)
+    start(device="$torch.device('cpu')")
+    for missing in ("cuda:99", "$torch.device('cuda:99')", "gpu"):
+        with pytest.raises(SystemExit):
+            start(device=missing)
+        assert "allowed a device that is there" in capsys.readouterr().err
 
 
 def test_a_path_is_a_text(start) -> None:
