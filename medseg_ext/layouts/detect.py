@@ -52,7 +52,7 @@ class _Finder:
     def walk(self, folder: Path, depth: int = 0) -> None:
         """Look at a folder and those below it."""
         self._seen.add(os.path.realpath(folder))
-        listing = list_folder(folder)
+        listing = list_folder(folder, self.rules.allowed)
         listing.folders = [sub for sub in listing.folders if self._is_new(sub)]
         own = kaggle.data_folder(listing.folders)
         if own is not None:

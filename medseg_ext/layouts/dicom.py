@@ -67,6 +67,7 @@ class Series:
 def _itk() -> ModuleType:
     import itk  # loading it takes seconds that only DICOM is worth
 
+    itk.ProcessObject.SetGlobalWarningDisplay(False)  # lines of its own, of files that get an error here
     return itk
 
 

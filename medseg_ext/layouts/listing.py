@@ -24,8 +24,12 @@ class Listing:
     folders: list[Path] = field(default_factory=list)
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, allowed: str = ALLOWED_FOLDER) -> Listing:
     """List a folder; hidden files, such as the ``._*`` of macOS, and half-written ``*.part`` are no data.
+
+    Args:
+        folder: what to list.
+        allowed: what it should hold, for the error where it is missing.
 
     Raises:
         InputError: for a folder that is missing, unreadable or no folder.
@@ -35,7 +39,7 @@ def list_folder(folder: Path) -> Listing:
         with os.scandir(folder) as entries:
             found = sorted((entry.name, _is_folder(entry)) for entry in entries)
     except FileNotFoundError as error:
-        raise InputError(folder, "no such folder", ALLOWED_FOLDER) from error
+        raise InputError(folder, "no such folder", allowed) from error
     except NotADirectoryError as error:
         raise InputError(folder, "a file", "a folder") from error
     except OSError as error:

@@ -508,7 +508,7 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
     for path, message in (
-        (tmp_path / "absent", "found no such folder"),
+        (tmp_path / "absent", "found no such folder, allowed patients' folders of numbered PNG or TIFF slices"),
         (tmp_path / "empty", "found no studies in the folder"),
         (tmp_path / "file.txt", "found a file, allowed a folder"),
     ):

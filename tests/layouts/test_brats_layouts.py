@@ -193,6 +193,11 @@ def shifted(mm: float) -> np.ndarray:
     return affine
 
 
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: found no such folder, allowed NIfTI files .*, or DICOM series"):
+        find(tmp_path / "absent")
+
+
 def change_byte(path: Path) -> None:
     """Another voxel, in a file that is not shorter: only the checksum at its end tells."""
     packed = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
