@@ -29,7 +29,7 @@ from medseg_ext.sharing.audit.expressions import (
     substitute,
 )
 from medseg_ext.sharing.audit.names import AllowedNames
-from medseg_ext.sharing.audit.rules import KEYWORDS, RESTRICTED, RESTRICTED_OF, TEXTS
+from medseg_ext.sharing.audit.rules import FILE_NAMES, KEYWORDS, RESTRICTED, RESTRICTED_OF, TEXTS
 from medseg_ext.sharing.findings import Finding, quoted
 
 SEPARATOR = "::"
@@ -251,7 +251,13 @@ class _ConfigAudit:
             nodes = list(self._named(_split(id_)))
             return bool(nodes) and all(self._holds_path(node, part, level + 1) for node in nodes)
 
-        return Destination(self.scope.means, reference_of, follow)
+        return Destination(self.scope.means, reference_of, follow, self._is_file_name)
+
+    def _is_file_name(self, id_: str, attribute: str) -> bool:
+        path = _split(id_)
+        targets = self._targets(path)
+        known = all(f"{target.text}.{attribute}" in FILE_NAMES for target in targets)
+        return bool(targets) and known and all(node.pairs is not None for node in self._named(path))
 
     def _holds_path(self, node: Node, part: Part, level: int) -> bool:
         if node.pairs is not None:  # a description of data, as the schemas in options

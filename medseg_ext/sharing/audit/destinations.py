@@ -52,6 +52,7 @@ class Destination:
         means: full names that a function in the expression may stand for.
         id_of: the id that a node refers to, None for what is no reference.
         follow: whether what a config holds under an id fits, as this part of a path.
+        is_file_name: whether an attribute of what a config holds under an id is a name of a file, without folders.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Destination:
         means: Callable[[ast.AST], set[str]],
         id_of: Callable[[ast.AST], str | None],
         follow: Callable[[str, Part], bool],
+        is_file_name: Callable[[str, str], bool] = lambda id_, attribute: False,
     ) -> None:
         self.means = means
         self.id_of = id_of
         self.follow = follow
+        self.is_file_name = is_file_name
         self.bound: dict[str, Sequence[ast.AST]] = {}
 
     def fits_all(self, node: ast.AST) -> bool:
@@ -82,7 +85,7 @@ class Destination:
             if not isinstance(loop.target, ast.Name) or not isinstance(loop.iter, ast.List | ast.Tuple):
                 return False
             bound[loop.target.id] = loop.iter.elts
-        inner = Destination(self.means, self.id_of, self.follow)
+        inner = Destination(self.means, self.id_of, self.follow, self.is_file_name)
         inner.bound = bound
         return len(bound) == len(node.generators) and inner.fits(node.elt)
 
@@ -96,6 +99,9 @@ class Destination:
         if isinstance(node, ast.Name):
             values = self.bound.get(node.id, ())
             return bool(values) and all(isinstance(v, ast.Constant) and fits_text(v.value, part) for v in values)
+        if isinstance(node, ast.Attribute):
+            owner = self.id_of(node.value)
+            return owner is not None and part in {Part.HEAD, Part.REST} and self.is_file_name(owner, node.attr)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             return self._fit_together([node.left, node.right], part)
         if isinstance(node, ast.IfExp):

@@ -112,6 +112,9 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     "converter": (re.compile(""), ", ".join(KEYWORDS["converter"])),
 }
 
+#: Attributes of components that are names of files, without folders.
+FILE_NAMES = frozenset({"medseg_ext.transfer.WeightInitializer.FILE"})
+
 #: Python's own functions and types that expressions may use.
 BUILTINS = words(
     """
