@@ -77,7 +77,9 @@ def attack_07_saver_as_a_network(bundle: Path) -> Path:
     def change(config: dict) -> None:
         config["evaluator"]["network"] = {"_target_": "SaveImage", "output_dir": "results"}
         path = f"(None, '{_marker(bundle, '07')}')"
-        config["evaluator"]["prepare_batch"] = f"$lambda data, device, fast, **more: (data['image'], None, {path}, dict())"
+        config["evaluator"]["prepare_batch"] = (
+            f"$lambda data, device, fast, **more: (data['image'], None, {path}, dict())"
+        )
 
     _edit(bundle, change)
     return bundle
@@ -176,7 +178,7 @@ def attack_21_scheme_in_two_parts(bundle: Path) -> Path:
 
 def attack_22_macro_behind_a_folder(bundle: Path) -> Path:
     """A text that is put behind the output folder is a macro, by which MONAI puts another there."""
-    return _set(bundle, up="/../../OWNED_22", place="%up", output_dir="$@bundle_root + @place")
+    return _set(bundle, up="/../OWNED_22", place="%up", output_dir="$@bundle_root + @place")
 
 
 def attack_23_neighbour_of_the_bundle(bundle: Path) -> Path:

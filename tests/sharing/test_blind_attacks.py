@@ -21,7 +21,9 @@ ATTACKS = {
     if name.startswith("attack_") and callable(attack)
 }
 HARMLESS = {
-    name: change for name, change in vars(second_blind_attacks).items() if name.startswith("harmless_") and callable(change)
+    name: change
+    for name, change in vars(second_blind_attacks).items()
+    if name.startswith("harmless_") and callable(change)
 }
 
 

@@ -90,7 +90,7 @@ class _ConfigAudit:
         self.findings.append(Finding(place.file, line, rule, found, allowed))
 
     def _restricted_here(self) -> dict[str, str]:
-        """Arguments of classes that any config has as a component: which component a key is set in may depend on others."""
+        """Arguments of the classes that components of any config are of: of which one a key is may depend on others."""
         rules: dict[str, str] = {}
         for file, root in self.documents.items():
             for _, node, _ in _walk(_Place(file, ""), root, None):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import enum
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 #: Paths that lead nowhere but down: no root, no home, no scheme, no hidden part, no way back.
 RELATIVE_PATH = re.compile(r"(?![\w.+-]*:)(?![~/])(?!(.*/)?\.(?!/|$))[^\\$@%\0]*", re.DOTALL)

@@ -47,7 +47,9 @@ class AllowedNames:
     def is_target(self, name: str) -> bool:
         """Whether a component may be made of it."""
         if name in self.writers:
-            return self.writers[name].keys() <= RESTRICTED.keys() | RESTRICTED_OF.get(name.rpartition(".")[2], {}).keys()
+            return (
+                self.writers[name].keys() <= RESTRICTED.keys() | RESTRICTED_OF.get(name.rpartition(".")[2], {}).keys()
+            )
         return name in self.values or name in self.components
 
 
