@@ -11,7 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, escaped
+
+
+def check_name(name: str, folder: str | os.PathLike[str]) -> str:
+    """Refuse what would lead out of a folder as the name of a file in it.
+
+    Args:
+        name: of a patient or a case, which files are named by.
+        folder: where they go, for the error.
+
+    Returns:
+        The name.
+
+    Raises:
+        InputError: for a name with folders, a drive or NUL, and for none.
+    """
+    if name != Path(name).name or name in {"", ".."} or "\0" in name:
+        raise InputError(folder, f"the name {escaped(repr(name))}", "names without folders")
+    return name
 
 
 def check_regular(path: str | os.PathLike[str], allowed: str) -> None:

@@ -45,9 +45,14 @@ Configs, every JSON and YAML file; they lie in configs, but for manifest.json an
   % macros       ids of the config's own; none that read files.
   arguments      reader, writer, merger_cls, pretrained, allow_pickle, filename and the like hold harmless literals;
                  output_dir, save_dir, log_dir, filepath and the like a relative path that leads down, or what is put
-                 together of such and of references to such.
+                 together of such and of references to such: the first part cannot be empty in any of the files, no
+                 later one has .. or hidden names. data_root_dir is empty; compile_kwargs and converter_kwargs have
+                 keys of a list; copy, files, results and checkpoints are such paths in a bundle that has a
+                 TrainingState or a TrackedRun.
   text           UTF-8 without a mark, no key twice, no YAML tags or aliases.
-logging.conf     streams of the process; arguments (sys.stdout,) or (sys.stderr,).
+logging.conf     streams of the process; arguments (sys.stdout,) or (sys.stderr,); no option but the usual ones, as a
+                 formatter's format, datefmt and style.
+Markdown         no <script>, handlers of events or javascript:.
 Weights          .pt: a zip of tensors whose pickle imports nothing else; .safetensors; .onnx of ONNX's own operators.
 TorchScript      operators of torch, none that touches files; the configs that MONAI stores inside.
 Code             .py, .whl, .so, scripts/ and the like, and a vendored medseg_ext: only byte for byte that of the
@@ -56,7 +61,8 @@ Paths            no links, hidden files, devices, names that collide on some sys
                  second entries of one name, encryption, or headers that disagree.
 manifest.json    where there is one, every file has the sum it lists.
 
-Not looked at: how much time and memory a bundle takes, and whether its masks are right.
+Not looked at: how much time and memory a bundle takes, whether its masks are right, and what it reads: an absolute path
+of data is the lab's own affair, and what is read may be shown in its reports.
 """
 
 

@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 
 from medseg_ext.errors import as_input_error
+from medseg_ext.files import check_name
 from medseg_ext.layouts import Study, write_mask
 from medseg_ext.workflow.failures import Failures
 
@@ -70,6 +71,7 @@ class SaveStudyd(SaveImaged):
         for key in self.key_iterator(data):
             study = self._studies[data["patient"]]
             try:
+                check_name(study.patient, self.output_dir)
                 self.write(study, data[key], data)
             except Exception as error:
                 if failures is None:

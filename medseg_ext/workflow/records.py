@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_ext.errors import InputError
-from medseg_ext.files import read_json, sha256, write_atomically
+from medseg_ext.files import check_name, read_json, sha256, write_atomically
 from medseg_ext.layouts import Study
 from medseg_ext.processes import as_first_process, is_first_process
 from medseg_ext.workflow.run import one_line_errors
@@ -75,8 +75,12 @@ class CaseRecords:
             )
 
     def path(self, part: str, patient: str, suffix: str = ".json") -> Path:
-        """Where a part of a case is noted, or what belongs to it."""
-        return self.folder / part / f"{patient}{suffix}"
+        """Where a part of a case is noted, or what belongs to it.
+
+        Raises:
+            InputError: the case's name leads elsewhere.
+        """
+        return self.folder / part / f"{check_name(patient, self.folder)}{suffix}"
 
     def write(self, part: str, patient: str, content: Any) -> None:
         """Note a part of a case.

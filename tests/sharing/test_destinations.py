@@ -19,6 +19,9 @@ VALUES = {
     "evil": "/home/victim",
     "dot": ".",
     "up": "$@root + '/../..'",
+    "nothing": "",
+    "below": "/masks",
+    "macro": "%evil",
 }
 
 
@@ -27,6 +30,9 @@ def passes(tmp_path: Path, **values: Any) -> bool:
     config = json.loads(files["configs/inference.json"]) | VALUES | values
     files["configs/inference.json"] = json.dumps(config).encode()
     return audit_bundle(write_folder(files, tmp_path)).passed
+
+
+MODULES = ["$import datetime", "$import os", "$import torch", "$import medseg_ext"]
 
 
 def saver(destination: Any) -> dict[str, Any]:
@@ -53,10 +59,20 @@ def saver(destination: Any) -> dict[str, Any]:
         "$@out if @number else @root",
         "$@out or 'results'",
         "$@out + '/' + os.path.join('a', 'b')",
+        "$@root + @below",
+        "$@out + '_masks'",
+        "$(@nothing or @out) + '/x'",
+        "$os.path.abspath(@out) + '/x'",
+        "$os.path.join(@nothing, @out) + '/x'",
+        "$'./' + 'results'",
+        "$medseg_ext.workflow.training_dir(@nothing) + '/x'",
+        "$medseg_ext.workflow.served_weights(@root)",
+        "$datetime.datetime.now().strftime(@out + '/%Y-%m-%d_%H%M%S.log')",
+        "$@out + '/at:3'",
     ],
 )
 def test_below(destination: Any, tmp_path: Path) -> None:
-    assert passes(tmp_path, handler=saver(destination))
+    assert passes(tmp_path, imports=MODULES, handler=saver(destination))
 
 
 @pytest.mark.parametrize(
@@ -99,10 +115,33 @@ def test_below(destination: Any, tmp_path: Path) -> None:
         "$[@out][0]",
         "$chr(47)",
         ["results"],
+        # what is put behind a text that may be empty may begin at the root
+        "$@nothing + @below",
+        "$'' + '/x'",
+        "$@nothing + '' + '/x'",
+        "$(@nothing + @nothing) + '/x'",
+        "$(@out and @nothing) + '/x'",
+        "$(@out or @nothing) + '/x'",
+        "$(@nothing if @number else @out) + '/x'",
+        '$f"{@nothing}/x"',
+        "$str(@nothing) + '/x'",
+        "$os.path.join(@root, @nothing) + '/x'",
+        "$datetime.datetime.now().strftime('') + '/x'",
+        "$datetime.datetime.now().strftime('%Z') + '/x'",
+        "$datetime.datetime.now().strftime(@out + '/%Z.ssh')",
+        # what stands in front makes another thing of it
+        "$@root + 'ssh'",
+        "$@root + os.path.join('./x')",
+        "$'file' + '://home'",
+        "$'C' + ':/x'",
+        "$os.path.abspath(@root) + '_v2/models'",
+        "$os.path.abspath('./') + 'x'",
+        "$@root + @macro",
+        "$@out + str({'/../x': 1})",
     ],
 )
 def test_elsewhere(destination: Any, tmp_path: Path) -> None:
-    assert not passes(tmp_path, handler=saver(destination))
+    assert not passes(tmp_path, imports=MODULES, handler=saver(destination))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +169,15 @@ def test_elsewhere(destination: Any, tmp_path: Path) -> None:
         ("$9 ** 9 ** 9", False),
         ("$(9 ** 60) ** 60", False),
         ("$1 << 99", False),
+        ("$medseg_ext.training.TrainingState(@out, @net, [], copy=None)", True),
+        ("$medseg_ext.training.TrainingState(@out, @net, [], copy=@out + '/model.pt')", True),
+        ("$medseg_ext.training.TrainingState(@out, @net, [], copy=@evil)", False),
+        ("$medseg_ext.tracking.TrackedRun(engine=@net, files=[@evil])", False),
+        ("$np.array([1], copy=True)", True),
     ],
 )
 def test_in_expressions(expression: Any, passed: bool, tmp_path: Path) -> None:
-    assert passes(tmp_path, made=expression) == passed
+    assert passes(tmp_path, imports=MODULES, net=None, made=expression) == passed
 
 
 @pytest.mark.parametrize(
@@ -151,6 +195,91 @@ def test_in_expressions(expression: Any, passed: bool, tmp_path: Path) -> None:
 )
 def test_files_named_by_metrics(details: Any, passed: bool, tmp_path: Path) -> None:
     assert passes(tmp_path, handler=saver("@out") | {"metric_details": details}, details=["val_mean_dice"]) == passed
+
+
+@pytest.mark.parametrize("key", ["files", "results", "checkpoints"])
+@pytest.mark.parametrize(
+    ("files", "passed"),
+    [
+        (None, True),
+        ([], True),
+        (["results/a.csv", "@out", "$@out + '/b.csv'"], True),
+        ("$[@out + '/' + name for name in ('a.csv', 'b.csv')]", True),
+        ("$[] if @number else [@out] + ['results']", True),
+        (["$@nothing or @out + '/a.csv'"], True),
+        ("@list", True),
+        (["$@out + '/' + @initializer.FILE"], True),
+        (["$@out + @initializer.report"], False),
+        (["$@out + '/' + @out.FILE"], False),
+        (["/etc/passwd"], False),
+        ("$['/etc/passwd']", False),
+        ("$[@evil]", False),
+        ("$glob.glob('/etc/*')", False),
+        ("$[@out + '/' + name for name in ('a.csv', '../x')]", False),
+        ("$[@out + name + name for name in ['a', '.']]", False),
+        ("$[name for name in @list]", False),
+        ("$['results' for name in @list] + [@evil]", False),
+    ],
+)
+def test_files_of_a_tracked_run(key: str, files: Any, passed: bool, tmp_path: Path) -> None:
+    run = {"_target_": "medseg_ext.tracking.TrackedRun", key: files}
+    initializer = {"_target_": "medseg_ext.transfer.WeightInitializer"}
+    values = {"list": ["results/a.csv", "$@out + '/b.csv'"], "initializer": initializer}
+    assert passes(tmp_path, tracked=run, **values) == passed
+
+
+@pytest.mark.parametrize(
+    ("values", "passed"),
+    [
+        ({"tracked::files::0": "/etc/passwd"}, False),
+        ({"tracked::files::0": "results/a.csv"}, True),
+        ({"handler::metric_details::0": "../x"}, False),
+        ({"loader::reader::0": "os.system"}, False),
+        ({"trainer::compile_kwargs::options": {"cpp.march": "native -wrapper sh"}}, False),
+        ({"trainer::compile_kwargs::options::cpp.march": "native -wrapper sh"}, False),
+        ({"trainer::compile_kwargs::mode": "default"}, True),
+        ({"state::copy": "/home/victim/x"}, False),
+    ],
+)
+def test_one_item_by_its_id(values: dict[str, Any], passed: bool, tmp_path: Path) -> None:
+    components = {
+        "tracked": {"_target_": "medseg_ext.tracking.TrackedRun"},
+        "state": {"_target_": "medseg_ext.training.TrainingState"},
+    }
+    assert passes(tmp_path, **components, **values) == passed
+
+
+def test_common_names_are_held_where_the_class_is(tmp_path: Path) -> None:
+    assert passes(tmp_path, copy="/data", files=["/data/a.nii.gz"], results="/data")
+    (tmp_path / "victim" / "configs" / "more.yaml").write_text("a: {_target_: medseg_ext.training.TrainingState}\n")
+    assert not audit_bundle(tmp_path / "victim").passed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (None, True),
+        ({"input_names": ["image"], "opset_version": 18, "dynamic_axes": {"image": {"0": "batch"}}}, True),
+        ("@plain", True),
+        ({"report": True}, False),
+        ({"artifacts_dir": "results"}, False),
+        ({"opset_version": "$18"}, False),
+        ("@elsewhere", False),
+        ("$dict(report=True)", False),
+        ("%elsewhere", False),
+    ],
+)
+def test_what_is_exported(arguments: Any, passed: bool, tmp_path: Path) -> None:
+    values = {"plain": {"opset_version": 18}, "elsewhere": {"artifacts_dir": "/home/victim"}}
+    assert passes(tmp_path, converter_kwargs=arguments, **values) == passed
+
+
+def test_a_first_part_is_judged_over_all_files(tmp_path: Path) -> None:
+    assert passes(tmp_path, handler=saver("$@root + '/results'"))
+    (tmp_path / "victim" / "configs" / "site.yaml").write_text("root: lab\n")
+    assert audit_bundle(tmp_path / "victim").passed
+    (tmp_path / "victim" / "configs" / "site.yaml").write_text('root: ""\n')
+    assert not audit_bundle(tmp_path / "victim").passed
 
 
 def test_a_reference_that_depends_on_its_place(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def test_allowed(text: str) -> None:
         ("f(**@a)", "arguments given by **"),
         ("'x'.format(1)", "the attribute format"),
         ("[i for os in @a]", "the name os bound over another"),
+        ("1 << 10**11", "a power or shift with another in it"),
+        ("os.listdir('.')", "the name os.listdir"),
     ],
 )
 def test_refused(text: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_a_mask_that_cannot_be_written_is_recorded(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'out'}")
     with pytest.raises(InputError):
         SaveMaskd("pred", batch(study), tmp_path / "out")(item)
+
+
+def test_a_name_leads_nowhere_else(tmp_path: Path) -> None:
+    study = replace(study_from_path(write_kaggle(tmp_path / "in", "p")), patient="../x")
+    item = {"pred": torch.ones(1, 64, 64, 4), "patient": "../x"}
+    with pytest.raises(InputError, match=r"found the name '../x', allowed names without folders"):
+        SaveMaskd("pred", batch(study), tmp_path / "out")(item)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_the_error_behind_a_compose(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from medseg_ext.errors import InputError
 from medseg_ext.layouts import Study, label_map_files, mask_files
 from medseg_ext.workflow import CaseRecords
 
@@ -25,6 +26,17 @@ def write_masks(place: Path, patient: str, count: int = 2) -> None:
     for path in mask_files(study(patient), place / "out")[:count]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/home/victim/x", "..", "", "a\0b"])
+def test_a_name_leads_nowhere_else(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"found the name .*, allowed names without folders"):
+        records(tmp_path).write("report", name, {"row": 1})
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["settings.json"]
+
+
+def test_names_of_patients_may_have_dots(tmp_path: Path) -> None:
+    assert records(tmp_path).path("report", "TCGA..1 a.b").name == "TCGA..1 a.b.json"
 
 
 def test_results_and_every_part_are_needed(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ _KNOWN = Path(__file__).with_name("known.txt")
 #: instructions to them.
 _DOCUMENTS = (MANIFEST, "docs/phantom_metrics.json")
 _OF_TOOLS = re.compile(r"jupyter|ipython|kernel\.json|environment|conda|package|docker|compose", re.IGNORECASE)
+#: What a page of HTML would run, which browsers and notebooks show Markdown as.
+_SCRIPT = re.compile(rb"<\s*(script|iframe|object|embed)\b|<[a-z][^<>]*\son[a-z]+\s*=|javascript\s*:", re.IGNORECASE)
+_MARKUP = {".md", ".rst"}
 _TEXTS = {".md", ".txt", ".rst", ".csv", ".tsv", ".bib", ".cff"}
 _NAMED_TEXTS = {"AUTHORS", "CHANGELOG", "CITATION", "COPYING", "LICENCE", "LICENSE", "NOTICE", "README"}
 _PICTURES = {
@@ -161,6 +164,10 @@ class _Audit:
         if b"\0" in content:
             self.add(path, "kind", "a text with NUL", "text")
         name = PurePosixPath(path).name.lower()
+        script = _SCRIPT.search(content)
+        if script and (PurePosixPath(name).suffix in _MARKUP or name == "readme"):
+            line = content.count(b"\n", 0, script.start()) + 1
+            self.add(path, "kind", f"a script, {quoted(script.group().decode('utf-8', 'replace'))}", "text", line)
         if name.startswith(("requirements", "constraints")):
             for line, found in check_requirements(content.decode("utf-8", "replace")):
                 self.add(path, "requirement", found, "names of packages with versions", line)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from medseg_ext.sharing.audit.destinations import Destination, fits_text
+from medseg_ext.sharing.audit.destinations import Destination, Part, fits_text
 from medseg_ext.sharing.audit.documents import Node
 from medseg_ext.sharing.audit.expressions import (
     ExpressionError,
@@ -29,7 +29,7 @@ from medseg_ext.sharing.audit.expressions import (
     substitute,
 )
 from medseg_ext.sharing.audit.names import AllowedNames
-from medseg_ext.sharing.audit.rules import COMPILATION, RESTRICTED, TEXTS
+from medseg_ext.sharing.audit.rules import FILE_NAMES, KEYWORDS, RESTRICTED, RESTRICTED_OF, TEXTS
 from medseg_ext.sharing.findings import Finding, quoted
 
 SEPARATOR = "::"
@@ -84,9 +84,20 @@ class _ConfigAudit:
     def __post_init__(self) -> None:
         self.scope = Scope(self.allowed)
         self.scope = Scope(self.allowed, *self._imports(), self._leads_down)
+        self.restricted = RESTRICTED | self._restricted_here()
 
     def _add(self, place: _Place, line: int, rule: str, found: str, allowed: str) -> None:
         self.findings.append(Finding(place.file, line, rule, found, allowed))
+
+    def _restricted_here(self) -> dict[str, str]:
+        """Arguments of the classes that components of any config are of: of which one a key is may depend on others."""
+        rules: dict[str, str] = {}
+        for file, root in self.documents.items():
+            for _, node, _ in _walk(_Place(file, ""), root, None):
+                for key, value in node.pairs or ():
+                    if _last(key) == "_target_" and value.text is not None:
+                        rules |= RESTRICTED_OF.get(value.text.rpartition(".")[2], {})
+        return rules
 
     def _imports(self) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
         """What imports bind, wherever they stand, and the ids under which modules can be had."""
@@ -142,8 +153,7 @@ class _ConfigAudit:
                 )
             for key, value in node.pairs:
                 self._check_key(place, _last(key), value)
-                if _last(key) in RESTRICTED:
-                    self._check_restricted(place, _normal(key).lstrip("+"), value)
+                self._check_restricted(place, _normal(key).lstrip("+"), value)
                 self._check(place.below(key.lstrip("+")), value)
         for number, item in enumerate(node.items or ()):
             self._check(place.below(str(number)), item)
@@ -156,9 +166,21 @@ class _ConfigAudit:
             self._add(place, value.line, "target", f"_target_ {shown}", _LISTED)
 
     def _check_restricted(self, place: _Place, key: str, value: Node) -> None:
-        if self._fits(RESTRICTED[key.split(SEPARATOR)[-1]], value, _split(place.id), _split(key)):
+        parts = _split(key)
+        # an item of a list, set by its number
+        last = next((part for part in reversed(parts) if not part.isdigit()), "")
+        if last in self.restricted:
+            rule = self.restricted[last]
+            fits = self._fits(rule, value, _split(place.id), parts)
+        else:  # an item of a mapping, set by its key
+            above = next((n for n, part in enumerate(parts) if self.restricted.get(part) in KEYWORDS), None)
+            if above is None:
+                return
+            rule = self.restricted[parts[above]]
+            whole = above + 2 == len(parts)
+            fits = _are_keywords(rule, [(parts[above + 1], value if whole else Node(value.line, pairs=[]))])
+        if fits:
             return
-        rule = RESTRICTED[key.split(SEPARATOR)[-1]]
         words = TEXTS[rule][1] if rule in TEXTS else rule
         shown = "a collection" if value.items is not None or value.pairs is not None else quoted(value.value)
         self._add(place, value.line, "argument", f"{key} {shown}", words)
@@ -182,10 +204,12 @@ class _ConfigAudit:
             if targets:  # a component that gives an object, and no text by which a class would be looked up
                 return named and all(self._is_named_class(rule, target.text or "") for target in targets)
             # a description of data, as the schemas in options, belongs to no component
-            return (rule == "compiler" and _is_plain_compilation(value.pairs)) or not self._targets(owner)
+            return (rule in KEYWORDS and _are_keywords(rule, value.pairs)) or not (
+                rule == "converter" or self._targets(owner)
+            )
         if value.items is not None:
             items = enumerate(value.items)
-            several = named or rule == "names"
+            several = named or rule in {"names", "places"}
             return several and all(self._fits(rule, item, path, [str(number)], level, owner) for number, item in items)
         text = value.text
         if text is not None and _RELATIVE.search(_normal(text)):
@@ -193,13 +217,16 @@ class _ConfigAudit:
         if text is not None and text.startswith("$"):
             if rule == "inside":
                 return self._leads_down(_parsed(text[1:]))
+            if rule == "places":
+                parsed = _parsed(text[1:])
+                return parsed is not None and (self._leads_down(parsed) or self._destination(0).fits_all(parsed))
             return named and self._makes_class(rule, text[1:])
         if text is not None and text.startswith("@") and level < _MOST_REFERENCES:
             target_path = _split(text[1:])
             nodes = list(self._named(target_path))
             return bool(nodes) and all(self._fits(rule, node, target_path, [], level + 1, owner) for node in nodes)
-        if rule in {"true", "false"}:
-            return value.value is (rule == "true") or (rule == "false" and value.value is None)
+        if rule in {"true", "false", "none"}:
+            return value.value is (rule == "true") or (rule != "true" and value.value is None)
         return text is None or bool(TEXTS[rule][0].fullmatch(text))
 
     def _targets(self, path: list[str]) -> list[Node]:
@@ -215,28 +242,34 @@ class _ConfigAudit:
         origins = self.scope.means(tree.func) if isinstance(tree, ast.Call) else set()
         return bool(origins) and all(self._is_named_class(rule, origin) for origin in origins)
 
-    def _leads_down(self, node: ast.AST | None, first: bool = True, level: int = 0) -> bool:
+    def _leads_down(self, node: ast.AST | None, part: Part = Part.WHOLE, level: int = 0) -> bool:
         """Whether an expression names a place that may be written to, whatever else is merged (see ``Destination``)."""
-        if node is None or level > _MOST_REFERENCES:
-            return False
+        return node is not None and level <= _MOST_REFERENCES and self._destination(level).fits(node, part)
 
-        def follow(id_: str, first: bool) -> bool:
+    def _destination(self, level: int) -> Destination:
+        def follow(id_: str, part: Part) -> bool:
             nodes = list(self._named(_split(id_)))
-            return bool(nodes) and all(self._holds_path(node, first, level + 1) for node in nodes)
+            return bool(nodes) and all(self._holds_path(node, part, level + 1) for node in nodes)
 
-        return Destination(self.scope.means, reference_of, follow).fits(node, first)
+        return Destination(self.scope.means, reference_of, follow, self._is_file_name)
 
-    def _holds_path(self, node: Node, first: bool, level: int) -> bool:
+    def _is_file_name(self, id_: str, attribute: str) -> bool:
+        path = _split(id_)
+        targets = self._targets(path)
+        known = all(f"{target.text}.{attribute}" in FILE_NAMES for target in targets)
+        return bool(targets) and known and all(node.pairs is not None for node in self._named(path))
+
+    def _holds_path(self, node: Node, part: Part, level: int) -> bool:
         if node.pairs is not None:  # a description of data, as the schemas in options
-            return not any(_last(key) == "_target_" for key, _ in node.pairs)
+            return part is Part.WHOLE and not any(_last(key) == "_target_" for key, _ in node.pairs)
         if node.text is None:
-            return node.items is None and fits_text(node.value, first)
+            return node.items is None and fits_text(node.value, part)
         text = _normal(node.text)
-        if _RELATIVE.search(text):
+        if _RELATIVE.search(text) or text.startswith("%"):
             return False
         if text.startswith(("$", "@")):
-            return self._leads_down(_parsed(text.removeprefix("$")), first, level)
-        return fits_text(node.text, first)
+            return self._leads_down(_parsed(text.removeprefix("$")), part, level)
+        return fits_text(text, part)
 
     def _named(self, path: list[str], *, exactly: bool = False) -> Iterator[Node]:
         """What an id holds, in all configs; else also what stands above it and is no mapping: it may hold it too."""
@@ -314,12 +347,15 @@ def _walk(place: _Place, node: Node, parent: Node | None) -> Iterator[tuple[_Pla
         yield from _walk(place.below(str(number)), item, node)
 
 
-def _is_plain_compilation(pairs: Sequence[tuple[str, Node]]) -> bool:
-    """Whether arguments of ``torch.compile`` choose among what torch has: options may be a compiler's command line."""
-    return all(
-        key in COMPILATION and value.pairs is None and value.items is None and value.text in {None, *COMPILATION[key]}
-        for key, value in pairs
-    )
+def _are_keywords(rule: str, pairs: Sequence[tuple[str, Node]]) -> bool:
+    """Whether arguments for a function of torch are among those that name no place and no command line."""
+
+    def fits(key: str, value: Node) -> bool:
+        texts = KEYWORDS[rule].get(key, ())
+        plain = value.pairs is None and value.items is None
+        return key in KEYWORDS[rule] and (texts is None or (plain and value.text in {None, *texts}))
+
+    return all(fits(key, value) for key, value in pairs)
 
 
 def _parsed(text: str) -> ast.AST | None:

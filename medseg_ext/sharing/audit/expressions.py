@@ -20,7 +20,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from medseg_ext.sharing.audit.names import DEFAULT_GLOBALS, AllowedNames
-from medseg_ext.sharing.audit.rules import ATTRIBUTES, BUILTINS, ENVIRONMENT, RESTRICTED, SWITCHES, UNRESTRICTED_FIRST
+from medseg_ext.sharing.audit.rules import (
+    ATTRIBUTES,
+    BUILTINS,
+    ENVIRONMENT,
+    RESTRICTED,
+    RESTRICTED_OF,
+    SWITCHES,
+    UNRESTRICTED_FIRST,
+)
 from medseg_ext.sharing.findings import quoted
 
 #: Under which id MONAI puts the metadata.
@@ -314,8 +322,11 @@ class _Checker:
         """A component of which an argument is restricted, called so that this argument is not given."""
         meanings = self._means(node.func)
         components = self.scope.allowed.components
+        given = {keyword.arg for keyword in node.keywords}
         return bool(meanings) and all(
-            components.get(meaning) == () and len(node.args) <= UNRESTRICTED_FIRST.get(meaning, 0)
+            components.get(meaning) == ()
+            and len(node.args) <= UNRESTRICTED_FIRST.get(meaning, 0)
+            and not given & RESTRICTED_OF.get(meaning.rpartition(".")[2], {}).keys()
             for meaning in meanings
         )
 
@@ -355,7 +366,7 @@ def _check_power(node: ast.BinOp) -> None:
         return
     for side in (node.left, node.right):
         if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow | ast.LShift) for part in ast.walk(side)):
-            raise ExpressionError("a power of a power")
+            raise ExpressionError("a power or shift with another in it")
     for part in _constants(node.right):
         if abs(part) > _LARGEST_POWER:
             raise ExpressionError(f"a power of {part}")

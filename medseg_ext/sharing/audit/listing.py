@@ -28,7 +28,7 @@ from typing import Any
 
 from medseg_ext.files import write_atomically
 from medseg_ext.sharing.audit.names import NAMES_FILE
-from medseg_ext.sharing.audit.rules import RESTRICTED
+from medseg_ext.sharing.audit.rules import RESTRICTED, RESTRICTED_OF
 from medseg_ext.sharing.audit.torchscript import OPERATORS_FILE
 from medseg_ext.sharing.words import words
 
@@ -132,10 +132,10 @@ SINGLE = {
         zeros zeros_like random.seed random.RandomState random.default_rng linalg.norm linalg.inv
         """
     ),
-    "os": words("cpu_count getcwd listdir makedirs sep"),
+    "os": words("cpu_count getcwd makedirs sep"),
     "os.path": words(
         """
-        abspath basename commonpath dirname exists expanduser isabs isdir isfile join normpath realpath relpath sep
+        abspath basename commonpath dirname exists isabs isdir isfile join normpath realpath relpath sep
         split splitext
         """
     ),
@@ -178,6 +178,9 @@ DENIED = {
     "monai.data.csv_saver.CSVSaver",
     "monai.data.dataset.CSVDataset",
     "monai.data.iterable_dataset.CSVIterableDataset",
+    "monai.data.utils.create_file_basename",
+    "monai.transforms.io.array.SaveImage",
+    "monai.inferers.merger.ZarrAvgMerger",
     "monai.data.image_writer.register_writer",
     "monai.data.image_writer.resolve_writer",
     "monai.data.torchscript_utils.load_net_with_metadata",
@@ -201,6 +204,7 @@ DENIED = {
     "monai.losses.perceptual.MedicalNetPerceptualSimilarity",
     "monai.losses.perceptual.RadImageNetPerceptualSimilarity",
     "monai.losses.perceptual.TorchvisionModelPerceptualSimilarity",
+    "monai.networks.nets.torchvision_fc.TorchVisionFCModel",
     "monai.networks.nets.transchex.BertPreTrainedModel",
     "monai.networks.nets.transchex.MultiModal",
     "monai.networks.nets.transchex.Transchex",
@@ -211,7 +215,7 @@ DENIED = {
     "ignite.metrics.gan.fid.FID",
     "ignite.metrics.gan.inception_score.InceptionScore",
     "ignite.metrics.gan.utils.InceptionModel",
-    # a class is made from text
+    # a module or a class is found by text
     "monai.networks.nets.flexible_unet.FlexUNetEncoderRegister",
     "torch.nn.functional.boolean_dispatch",
 }
@@ -228,6 +232,7 @@ DENIED_MODULES = (
     "ignite.handlers.tensorboard_logger",
     "ignite.handlers.visdom_logger",
     "ignite.handlers.wandb_logger",
+    "monai.data.nvimgcodec_pydicom_plugin",
     "monai.apps.nuclick.dataset_prep",
     "monai.apps.deepgrow.dataset",
     "monai.networks.nets.transchex",
@@ -292,13 +297,14 @@ def _line(name: str, value: Any) -> str:
         parameters = inspect.signature(value).parameters
     except (TypeError, ValueError):
         return name
-    restricted = [parameter for parameter in parameters.values() if parameter.name in RESTRICTED]
+    rules = RESTRICTED | RESTRICTED_OF.get(getattr(value, "__name__", ""), {})
+    restricted = [parameter for parameter in parameters.values() if parameter.name in rules]
     if _home(value) in NO_WRITERS:
         restricted = []
-    if restricted and all(RESTRICTED[parameter.name] == "inside" for parameter in restricted):
+    if restricted and all(rules[parameter.name] == "inside" for parameter in restricted):
         order = [p.name if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) else "" for p in parameters.values()]
         return " ".join([name, *(f"{p.name}:{order.index(p.name) if p.name in order else -1}" for p in restricted)])
-    fetching = [p.name for p in restricted if RESTRICTED[p.name] == "false" and p.default not in (False, None)]
+    fetching = [p.name for p in restricted if rules[p.name] == "false" and p.default not in (False, None)]
     return " ".join([f"~{name}", *fetching]) if restricted else name
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medseg_ext.errors import InputError
-from medseg_ext.sharing.audit.rules import RESTRICTED
+from medseg_ext.sharing.audit.rules import RESTRICTED, RESTRICTED_OF
 
 NAMES_FILE = Path(__file__).with_name("names.txt")
 
@@ -47,7 +47,9 @@ class AllowedNames:
     def is_target(self, name: str) -> bool:
         """Whether a component may be made of it."""
         if name in self.writers:
-            return self.writers[name].keys() <= RESTRICTED.keys()
+            return (
+                self.writers[name].keys() <= RESTRICTED.keys() | RESTRICTED_OF.get(name.rpartition(".")[2], {}).keys()
+            )
         return name in self.values or name in self.components
 
 

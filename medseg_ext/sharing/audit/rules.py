@@ -17,14 +17,14 @@ RESTRICTED: dict[str, str] = {
     "weights_only": "true",
     "pretrained": "false",
     "pretrained_backbone": "false",
-    "pretrained_url": "false",
+    "pretrained_url": "none",
     "download": "false",
     "trust_repo": "false",
     "force_reload": "false",
     "_debug_": "false",
-    "init_method": "false",
+    "init_method": "none",
     "logging_file": "logging",
-    "workflow_name": "false",
+    "workflow_name": "none",
     "tracking_uri": "tracking",
     "source": "source",
     "filename": "filename",
@@ -32,10 +32,13 @@ RESTRICTED: dict[str, str] = {
     "key_metric_filename": "filename",
     "_mode_": "mode",
     "compile_kwargs": "compiler",
-    "url": "false",
-    "repo": "false",
-    "save_handler": "false",
-    "output_name_formatter": "false",
+    "converter_kwargs": "converter",
+    "url": "none",
+    "repo": "none",
+    "save_handler": "none",
+    "output_name_formatter": "none",
+    "data_root_dir": "empty",
+    "extension": "part",
     "output_postfix": "part",
     "output_ext": "part",
     "postfix": "part",
@@ -51,12 +54,33 @@ RESTRICTED: dict[str, str] = {
     "filepath": "inside",
 }
 
-#: Arguments of ``torch.compile`` and the texts that they may be; numbers and switches they may be anyway.
-COMPILATION: dict[str, tuple[str, ...]] = {
-    "mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
-    "fullgraph": (),
-    "dynamic": (),
-    "disable": (),
+#: Arguments with names too common to be held everywhere: in a bundle that has a component of this class, wherever they
+#: occur in it.
+RESTRICTED_OF: dict[str, dict[str, str]] = {
+    "TrainingState": {"copy": "inside"},
+    "TrackedRun": {"files": "places", "results": "places", "checkpoints": "places"},
+}
+
+#: Mappings of which the keys are arguments of a function of torch, by their rule: these arguments, and the texts that
+#: they may be, or None for any. Numbers and switches they may be anyway.
+KEYWORDS: dict[str, dict[str, tuple[str, ...] | None]] = {
+    "compiler": {
+        "mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+        "fullgraph": (),
+        "dynamic": (),
+        "disable": (),
+    },
+    "converter": {
+        "input_names": None,
+        "output_names": None,
+        "dynamic_axes": None,
+        "opset_version": (),
+        "export_params": (),
+        "do_constant_folding": (),
+        "keep_initializers_as_inputs": (),
+        "dynamo": (),
+        "verbose": (),
+    },
 }
 
 #: Of functions with restricted arguments, how many that are not restricted come first.
@@ -69,7 +93,7 @@ _WRITERS = "ITKWriter NibabelWriter PILWriter"
 TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     "reader": (re.compile(rf"(?i:{'|'.join(_READERS.split())})"), f"one of {_READERS}"),
     "writer": (re.compile(rf"(?i:{'|'.join(_WRITERS.split())})"), f"one of {_WRITERS}"),
-    "merger": (re.compile("AvgMerger|ZarrAvgMerger"), "AvgMerger or ZarrAvgMerger"),
+    "merger": (re.compile("AvgMerger"), "AvgMerger"),
     "logging": (re.compile(r"([\w-]+/)*logging\.conf"), "a logging.conf of the bundle"),
     "tracking": (re.compile(r"(?!\w+:)[^$@%].*|sqlite:.*"), "a store on this machine"),
     "filename": (re.compile(r"\w[\w ={},.:-]*\.(log|txt|csv|pt)|\w[\w ={}-]*"), "a name without folders"),
@@ -80,8 +104,16 @@ TEXTS: dict[str, tuple[re.Pattern[str], str]] = {
     # expressions too, see destinations.py
     "inside": (RELATIVE_PATH, "a relative path without .. or hidden names, or what is put together of such"),
     "mode": (re.compile("default|callable"), "default or callable"),
+    "empty": (re.compile(""), "an empty text"),
+    # a list; expressions too
+    "places": (RELATIVE_PATH, "relative paths without .. or hidden names, or what is put together of such"),
+    # mappings
     "compiler": (re.compile(""), "mode, fullgraph, dynamic or disable"),
+    "converter": (re.compile(""), ", ".join(KEYWORDS["converter"])),
 }
+
+#: Attributes of components that are names of files, without folders.
+FILE_NAMES = frozenset({"medseg_ext.transfer.WeightInitializer.FILE"})
 
 #: Python's own functions and types that expressions may use.
 BUILTINS = words(
