@@ -62,7 +62,8 @@ Paths            no links, hidden files, devices, names that collide on some sys
 manifest.json    where there is one, every file has the sum it lists.
 
 Not looked at: how much time and memory a bundle takes, whether its masks are right, and what it reads: an absolute path
-of data is the lab's own affair, and what is read may be shown in its reports.
+of data is the lab's own affair, and what is read may be shown in its reports. Nor metadata that expressions make, by
+which MONAI's SaveImaged names its files: start what you do not trust where little can be overwritten.
 """
 
 

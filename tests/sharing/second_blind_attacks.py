@@ -207,6 +207,12 @@ def attack_26_merged_patches(bundle: Path) -> Path:
     return _set(bundle, inferer=inferer)
 
 
+def attack_27_number_of_a_patch(bundle: Path) -> Path:
+    """SaveImaged puts the number of a patch, from metadata, into the file's name, and then resolves the path."""
+    meta = {"filename_or_obj": "x.nii.gz", "patch_index": f"/../../../../../../../..{_marker(bundle, '27')}"}
+    return _set(bundle, data=[{"image": "x.nii.gz", "pred_meta_dict": meta}])
+
+
 def harmless_1_network(bundle: Path) -> Path:
     """Another network of MONAI."""
     network = {

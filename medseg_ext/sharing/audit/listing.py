@@ -190,6 +190,8 @@ DENIED = {
     "monai.handlers.utils.write_metrics_reports",
     "monai.transforms.io.array.WriteFileMapping",
     "monai.transforms.io.dictionary.WriteFileMappingd",
+    # carries metadata, of which savers make names of files
+    "monai.data.meta_tensor.MetaTensor",
     # other machines
     "monai.handlers.mlflow_handler.MLFlowHandler",
     "monai.handlers.clearml_handlers.ClearMLHandler",

@@ -38,6 +38,7 @@ RESTRICTED: dict[str, str] = {
     "save_handler": "none",
     "output_name_formatter": "none",
     "data_root_dir": "empty",
+    "patch_index": "none",
     "extension": "part",
     "output_postfix": "part",
     "output_ext": "part",
