@@ -41,7 +41,8 @@ Configs, every JSON and YAML file; they lie in configs, but for manifest.json an
                  fetches or unpickles is not on it. --allow FILE adds names, one a line.
   $ expressions  arithmetic, comparisons, literals, comprehensions, lambda, f-strings, calls; names of the allow-list,
                  in full or through imports; common functions of Python; @ids; a fixed list of attributes. No leading
-                 underscores, no modules as values, no ** into calls. Imports stand in the list imports.
+                 underscores, no modules as values, no ** into calls. Imports stand in the lists imports, initialize,
+                 run or finalize.
   % macros       ids of the config's own; none that read files.
   arguments      reader, writer, merger_cls, pretrained, allow_pickle, filename and the like hold harmless literals;
                  output_dir, save_dir, log_dir, filepath and the like a relative path that leads down, or what is put

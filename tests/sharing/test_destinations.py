@@ -306,12 +306,21 @@ def test_documents_of_other_programs(file: str, passed: bool, tmp_path: Path) ->
     assert audit_bundle(write_folder(harmless() | {file: b"{}"}, tmp_path)).passed == passed
 
 
+def test_imports_among_what_is_run(tmp_path: Path) -> None:
+    """As multi_gpu_train.json of the model zoo's bundles has them."""
+    assert passes(tmp_path, initialize=["$import torch.distributed as dist", "$dist.is_initialized()"])
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"tool": "$import os"},
         {"handler": {"_target_": "DatasetFunc", "data": "$import os", "func": "$lambda tool: tool.remove('x')"}},
         {"imports": ["$import os"], "made": "$@imports::0.remove('x')"},
+        {"initialize": ["$import os", "$@initialize::0.remove('x')"]},
+        {"initialize": ["$import os"], "made": "$@initialize[0].remove('x')"},
+        {"initialize": ["$import os"], "made": {"_target_": "DatasetFunc", "data": "%initialize", "func": "$len"}},
+        {"run": {"_target_": "DatasetFunc", "data": "$import os", "func": "$lambda tool: tool.remove('x')"}},
     ],
 )
 def test_modules_are_no_values(values: dict[str, Any], tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ SEPARATOR = "::"
 _MOST_REFERENCES = 5
 #: Arguments that may be an object of a class, and how the names of those classes end.
 _NAMES_OF_CLASSES = {"reader": "Reader", "writer": "Writer", "merger": "Merger"}
-#: Where modules may be had: elsewhere they would be values, which functions can be given.
-_IMPORTS = re.compile(r"imports(::\d+)?")
+#: Where modules may be had: elsewhere they would be values, which functions can be given. What is run is a list too.
+_IMPORTS = re.compile(r"(imports|initialize|run|finalize)(::\d+)?")
 _METADATA = "metadata.json"
 _RELATIVE = re.compile(r"(?:@|%)(?:::)+")
 _MACRO_FILE = re.compile(r".*\.(json|yaml|yml)(?=(?:::.*)|$)", re.IGNORECASE | re.DOTALL)
@@ -321,7 +321,9 @@ class _ConfigAudit:
                 check_expression(text, self.scope)
             elif not _IMPORTS.fullmatch(place.id) or PurePosixPath(place.file).name == _METADATA:
                 found = f"an import as the value of {quoted(place.id)}, {quoted(node.text)}"
-                self._add(place, node.line, "expression", found, "imports in the list imports of a config")
+                self._add(
+                    place, node.line, "expression", found, "imports in the lists imports, initialize, run or finalize"
+                )
         except ExpressionError as error:
             self._add(place, node.line, "expression", str(error), _SUBSET)
 
