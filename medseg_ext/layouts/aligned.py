@@ -26,6 +26,7 @@ from medseg_ext.layouts.grid import (
     coverage,
     head_to_grid,
     is_working,
+    lengths_text,
     to_grid,
     working_grid,
 )
@@ -171,8 +172,9 @@ def _load(
         _place(volume, reference, unplaced)
     native = NativeSpace.of(reference.path, reference.data.shape, reference.affine)
     grid = _working_grid(reference, native, spacing)
+    check_working_grid(grid, native.grid, reference.path)
     if not grid.same_as(native.grid):
-        size = " x ".join(f"{edge:.3g}" for edge in voxel_size(native.grid.affine))
+        size = lengths_text(voxel_size(native.grid.affine))
         print_note_once(f"{reference.path}: voxels of {size} mm or oblique axes, worked on at {spacing:g} mm")
 
     image = np.zeros((len(wanted), *grid.shape), np.float32)
@@ -257,16 +259,13 @@ def _made_affine(spacing: Sequence[float], shape: tuple[int, ...], axcodes: str)
 def _working_grid(reference: Volume, native: NativeSpace, spacing: float) -> Grid:
     """The reference's own grid, or one around what it shows: the box of an oblique field of view is mostly air."""
     if is_working(native.grid.affine, spacing):
-        check_working_grid(native.grid, native.grid, reference.path)
         return native.grid
     check_field_of_view(native.grid, reference.path)
     volume = native.canonical(reference.data)
     air = air_value(volume)
     coarse = working_grid(native.grid.crop(content_box(volume, air, margin=2)), 4 * spacing)
     box = content_box(to_grid(volume, native.grid, coarse, air), air, margin=2)
-    grid = working_grid(coarse.crop(box), spacing)
-    check_working_grid(grid, native.grid, reference.path)
-    return grid
+    return working_grid(coarse.crop(box), spacing)
 
 
 def _check_content(data: np.ndarray, name: str, path: Path, in_stack: bool) -> None:

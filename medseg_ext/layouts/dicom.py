@@ -200,15 +200,16 @@ def find_studies(
     by_patient: dict[str, list[Series]] = defaultdict(list)
     for one in alone:
         by_patient[one.patient].append(one)
-    if len(by_patient) == 1 and (len(alone) > 1 or _sequence_of_text(alone[0].folder.name)):
-        # A damaged series beside them is this patient's: going on without it would pass it off as never taken.
+    named = bool(alone) and all(_sequence_of_text(one.folder.name) for one in alone)
+    if named or (len(by_patient) == 1 and len(alone) > 1):
+        # Parts of one study. A damaged series beside them is this patient's, and another patient's is not: going on
+        # without it, or with each alone, would pass the others off as never taken.
         errors += [PatientError.of(error, folder.name) for _, error in damaged]
-        groups += [] if damaged else [(folder, alone)]
-    elif len(by_patient) > 1 and all(_sequence_of_text(one.folder.name) for one in alone):
-        # named after sequences, they are parts of one study, and alone each would pass for a study without the others
-        errors += [PatientError.of(error, folder.name) for _, error in damaged]
-        found = f"series of {len(by_patient)} patients ({', '.join(one.folder.name for one in alone)})"
-        errors.append(PatientError(folder, found, "one patient's, by the Patient ID", folder.name))
+        if len(by_patient) > 1:
+            found = f"series of {len(by_patient)} patients ({', '.join(one.folder.name for one in alone)})"
+            errors.append(PatientError(folder, found, "one patient's, by the Patient ID", folder.name))
+        elif not damaged:
+            groups.append((folder, alone))
     else:
         errors += [PatientError.of(error, place.name) for place, error in damaged]
         groups += [(one.folder, [one]) for one in alone]

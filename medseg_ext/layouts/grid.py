@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,11 @@ def is_working(affine: np.ndarray, spacing: float) -> bool:
     return bool((np.abs(size / spacing - 1) <= SIZE_TOLERANCE).all() and (angles <= ANGLE_TOLERANCE).all())
 
 
+def lengths_text(lengths: Iterable[float]) -> str:
+    """Lengths along the axes the way people write them."""
+    return " x ".join(f"{length:.3g}" for length in lengths)
+
+
 def check_field_of_view(grid: Grid, path: str | os.PathLike[str]) -> None:
     """Refuse a grid that is smaller or larger than any of a head, as mistaken units make it.
 
@@ -66,7 +72,7 @@ def check_field_of_view(grid: Grid, path: str | os.PathLike[str]) -> None:
     """
     extent = np.array(voxel_size(grid.affine)) * grid.shape
     if extent.min() < LEAST_EXTENT or extent.max() > MOST_EXTENT:
-        found = f"a field of view of {' x '.join(f'{edge:.3g}' for edge in extent)} mm"
+        found = f"a field of view of {lengths_text(extent)} mm"
         raise InputError(path, found, f"{LEAST_EXTENT:g} to {MOST_EXTENT:g} mm along each axis")
 
 
@@ -77,9 +83,8 @@ def check_working_grid(grid: Grid, native: Grid, path: str | os.PathLike[str]) -
         InputError: naming its shape and the size of the file's voxels.
     """
     if math.prod(grid.shape) > MOST_VOXELS:
-        size = " x ".join(f"{edge:.3g}" for edge in voxel_size(native.affine))
         worked_on = f"{' x '.join(map(str, grid.shape))} of {voxel_size(grid.affine)[0]:g} mm"
-        found = f"voxels of {size} mm, to be worked on as {worked_on}"
+        found = f"voxels of {lengths_text(voxel_size(native.affine))} mm, to be worked on as {worked_on}"
         raise InputError(path, found, f"at most {MOST_VOXELS} of these")
 
 

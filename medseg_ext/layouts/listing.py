@@ -48,10 +48,10 @@ def list_folder(folder: Path, allowed: str = ALLOWED_FOLDER) -> Listing:
         if name.startswith(".") or name == "__MACOSX" or name.endswith(".part"):
             continue
         suffix = split_suffix(name)[1]
-        if is_folder and suffix not in NIFTI_SUFFIXES:  # such a folder is a file that is not right
-            listing.folders.append(folder / name)
-        elif suffix in NIFTI_SUFFIXES:
+        if suffix in NIFTI_SUFFIXES:  # a folder of such a name is a file that is not right
             listing.niftis.append(folder / name)
+        elif is_folder:
+            listing.folders.append(folder / name)
         elif suffix in PICTURE_SUFFIXES:
             listing.pictures.append(folder / name)
         else:

@@ -51,12 +51,10 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         for item in tqdm(self.data, desc="patients", unit="patient", disable=not self.progress):
             try:
                 ready = self.transform(item)
-            except Exception as error:
-                if self.failures is None:
-                    raise
-                self._lost += 1
+            except Exception as error:  # noqa: BLE001 - recorded, whatever libraries raise
+                failures = self._failures_or_raise(error)
                 known = as_input_error(error, _place(item), "a study that can be read and prepared")
-                self.failures.add(known, str(item.get("patient", "")))
+                failures.add(known, str(item.get("patient", "")))
             else:
                 yield ready
         if self._lost and self._lost == len(self.data) and process_count() == 1:
@@ -68,14 +66,19 @@ class PatientStream(IterableDataset[dict[str, Any]]):
         Raises:
             Exception: the error itself, where failures are not recorded.
         """
-        if self.failures is None:
-            raise error
-        self._lost += 1
+        failures = self._failures_or_raise(error)
         place = next((_place(item) for item in self.data if str(item.get("patient")) == patient), patient)
         known = as_input_error(error, place, "a study that can be segmented")
         if not known.path.exists():  # the error is of something else, as of memory
             known = InputError(place, known.found, known.allowed)
-        self.failures.add(known, patient)
+        failures.add(known, patient)
+
+    def _failures_or_raise(self, error: Exception) -> Failures:
+        """Where a lost patient is recorded, who is counted; without that the error is raised."""
+        if self.failures is None:
+            raise error
+        self._lost += 1
+        return self.failures
 
 
 def go_past_failures(engine: Engine) -> None:

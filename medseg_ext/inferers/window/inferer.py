@@ -203,8 +203,7 @@ class BoxWindowInferer(Inferer):
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                found = f"too little memory on {forward.device} to try the network in"
-                raise InputError("memory", found, "more of it, or a smaller network") from error
+                raise _too_little_memory(forward.device, "to try the network in") from error
             logger.debug("volume %d: %d windows of %s in %s", number, len(tiling), tiling.window, box)
             try:
                 self._run(volume, box, tiling, result, self._backend(forward, len(volume.spatial)))
@@ -319,9 +318,11 @@ class BoxWindowInferer(Inferer):
         elif result.device.type != "cpu":
             result.to_host(f"out of memory on {device} with a window of {shown}")
         else:
-            raise InputError(
-                "memory", f"too little memory on {device} for a window of {shown}", "more of it, or a smaller network"
-            ) from error
+            raise _too_little_memory(device, f"for a window of {shown}") from error
+
+
+def _too_little_memory(device: torch.device, what: str) -> InputError:
+    return InputError("memory", f"too little memory on {device} {what}", "more of it, or a smaller network")
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -164,8 +164,9 @@ class _Audit:
         if b"\0" in content:
             self.add(path, "kind", "a text with NUL", "text")
         name = PurePosixPath(path).name.lower()
-        script = _SCRIPT.search(content)
-        if script and (PurePosixPath(name).suffix in _MARKUP or name == "readme"):
+        is_markup = PurePosixPath(name).suffix in _MARKUP or name == "readme"
+        script = _SCRIPT.search(content) if is_markup else None
+        if script:
             line = content.count(b"\n", 0, script.start()) + 1
             self.add(path, "kind", f"a script, {quoted(script.group().decode('utf-8', 'replace'))}", "text", line)
         if name.startswith(("requirements", "constraints")):

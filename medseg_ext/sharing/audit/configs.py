@@ -29,7 +29,7 @@ from medseg_ext.sharing.audit.expressions import (
     substitute,
 )
 from medseg_ext.sharing.audit.names import AllowedNames
-from medseg_ext.sharing.audit.rules import FILE_NAMES, KEYWORDS, RESTRICTED, RESTRICTED_OF, TEXTS
+from medseg_ext.sharing.audit.rules import FILE_NAMES, KEYWORDS, RESTRICTED, TEXTS, restricted_of
 from medseg_ext.sharing.findings import Finding, quoted
 
 SEPARATOR = "::"
@@ -96,7 +96,7 @@ class _ConfigAudit:
             for _, node, _ in _walk(_Place(file, ""), root, None):
                 for key, value in node.pairs or ():
                     if _last(key) == "_target_" and value.text is not None:
-                        rules |= RESTRICTED_OF.get(value.text.rpartition(".")[2], {})
+                        rules |= restricted_of(value.text)
         return rules
 
     def _imports(self) -> tuple[dict[str, frozenset[str]], frozenset[str]]:

@@ -25,9 +25,9 @@ from medseg_ext.sharing.audit.rules import (
     BUILTINS,
     ENVIRONMENT,
     RESTRICTED,
-    RESTRICTED_OF,
     SWITCHES,
     UNRESTRICTED_FIRST,
+    restricted_of,
 )
 from medseg_ext.sharing.findings import quoted
 
@@ -326,7 +326,7 @@ class _Checker:
         return bool(meanings) and all(
             components.get(meaning) == ()
             and len(node.args) <= UNRESTRICTED_FIRST.get(meaning, 0)
-            and not given & RESTRICTED_OF.get(meaning.rpartition(".")[2], {}).keys()
+            and not given & restricted_of(meaning).keys()
             for meaning in meanings
         )
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from medseg_ext.files import write_atomically
 from medseg_ext.sharing.audit.names import NAMES_FILE
-from medseg_ext.sharing.audit.rules import RESTRICTED, RESTRICTED_OF
+from medseg_ext.sharing.audit.rules import RESTRICTED, restricted_of
 from medseg_ext.sharing.audit.torchscript import OPERATORS_FILE
 from medseg_ext.sharing.words import words
 
@@ -299,7 +299,7 @@ def _line(name: str, value: Any) -> str:
         parameters = inspect.signature(value).parameters
     except (TypeError, ValueError):
         return name
-    rules = RESTRICTED | RESTRICTED_OF.get(getattr(value, "__name__", ""), {})
+    rules = RESTRICTED | dict(restricted_of(getattr(value, "__name__", "")))
     restricted = [parameter for parameter in parameters.values() if parameter.name in rules]
     if _home(value) in NO_WRITERS:
         restricted = []

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medseg_ext.errors import InputError
-from medseg_ext.sharing.audit.rules import RESTRICTED, RESTRICTED_OF
+from medseg_ext.sharing.audit.rules import RESTRICTED, restricted_of
 
 NAMES_FILE = Path(__file__).with_name("names.txt")
 
@@ -47,9 +47,7 @@ class AllowedNames:
     def is_target(self, name: str) -> bool:
         """Whether a component may be made of it."""
         if name in self.writers:
-            return (
-                self.writers[name].keys() <= RESTRICTED.keys() | RESTRICTED_OF.get(name.rpartition(".")[2], {}).keys()
-            )
+            return self.writers[name].keys() <= RESTRICTED.keys() | restricted_of(name).keys()
         return name in self.values or name in self.components
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from medseg_ext.sharing.audit.destinations import RELATIVE_PATH
 from medseg_ext.sharing.words import words
@@ -61,6 +62,12 @@ RESTRICTED_OF: dict[str, dict[str, str]] = {
     "TrainingState": {"copy": "inside"},
     "TrackedRun": {"files": "places", "results": "places", "checkpoints": "places"},
 }
+
+
+def restricted_of(name: str) -> Mapping[str, str]:
+    """The rules of :data:`RESTRICTED_OF` for a class, by any name that it goes by, in full or bare."""
+    return RESTRICTED_OF.get(name.rpartition(".")[2], {})
+
 
 #: Mappings of which the keys are arguments of a function of torch, by their rule: these arguments, and the texts that
 #: they may be, or None for any. Numbers and switches they may be anyway.
