@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ from tqdm import tqdm
 
 #: What libraries say of a file may be a page long.
 _MOST_CHARACTERS = 300
+# the last is all that oneDNN says
+_OUT_OF_MEMORY = re.compile(
+    "out of memory|allocate memory|unable to allocate|not enough memory|bad_alloc|alloc_failed"
+    "|could not create a primitive(?! descriptor)"
+)
 
 
 def escaped(text: object) -> str:
@@ -51,6 +57,13 @@ def input_error_in(error: BaseException | None) -> InputError | None:
     return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU, on the host, or in a library underneath."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, not imported here
+        return True
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error).lower()) is not None
+
+
 def as_input_error(error: BaseException, path: str | os.PathLike[str], allowed: str) -> InputError:
     """Anything that went wrong with a file as the error of that file.
 
@@ -66,7 +79,7 @@ def as_input_error(error: BaseException, path: str | os.PathLike[str], allowed: 
     while first.__cause__ is not None:
         first = first.__cause__
     said = escaped(" ".join(str(first).split()))[:_MOST_CHARACTERS]
-    if isinstance(first, MemoryError) or "allocat" in said:  # torch raises RuntimeErrors for want of memory
+    if is_out_of_memory(first):
         made = InputError(path, f"more than the memory holds ({said or 'out of memory'})", "what fits into memory")
     else:
         kind = type(first).__name__

@@ -38,7 +38,7 @@ class AutocastInferer(Inferer):
     """Call the network once in mixed precision and channels-last memory, and return float32.
 
     Args:
-        amp: use bfloat16 (or float16 on GPUs without it) where the device is faster with it.
+        amp: use bfloat16 (or float16 on GPUs without it) where the device computes it.
 
     Shapes: whatever the network maps, (B, C, H, W) or (B, C, H, W, D).
     """

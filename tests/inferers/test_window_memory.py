@@ -10,7 +10,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, is_out_of_memory
 from medseg_ext.inferers import BoxWindowInferer
 from medseg_ext.inferers.window import budget
 from medseg_ext.inferers.window.blend import Result
@@ -20,7 +20,6 @@ from medseg_ext.inferers.window.memory import (
     LiveBytes,
     _container_memory,
     free_memory,
-    is_out_of_memory,
     measure_footprint,
 )
 
@@ -78,8 +77,8 @@ def test_voxels_within_a_budget_by_hand() -> None:
     assert footprint.most_voxels(51000, 500, 1000) == 500
     # less, and the result is there while the next window is computed: (50999 - 1000 - 8000) / 100
     assert footprint.most_voxels(50999, 500, 1000) == pytest.approx(419.99)
-    # classes can be what does not fit
-    assert Footprint(100, 0, 100).most_voxels(300_000, 500, 1000) < 0
+    # a result of 400,000 leaves nothing: windows get a quarter of the budget all the same
+    assert Footprint(100, 0, 100).most_voxels(300_000, 5000, 1000) == pytest.approx(750)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +87,7 @@ def test_voxels_within_a_budget_by_hand() -> None:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("Failed to allocate memory for image."), True),
         (MemoryError(), True),
         (RuntimeError("could not create a primitive"), True),
         (RuntimeError("could not create a primitive descriptor for a convolution"), False),
@@ -156,6 +156,27 @@ def test_one_pass_where_it_fits_and_windows_within_the_budget_elsewhere() -> Non
     seen.clear()
     BoxWindowInferer(memory_budget=20 * 40**3 / GIB, bytes_per_voxel=20, **options)(volume, network)
     assert seen == [(40, 40, 40)]  # nor where it was declared
+
+
+def test_a_result_beyond_the_budget_leaves_windows_of_some_size(caplog: pytest.LogCaptureFixture) -> None:
+    volume = head(1, 1, 64, 64, 64)
+    seen: list[tuple[int, ...]] = []
+
+    class Network(nn.Conv3d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(x.shape[2:]))
+            return super().forward(x)
+
+    network = Network(1, 30, 1)
+    budget = 30 * 4 * 64**3 - 1  # the result takes one byte more
+    inferer = BoxWindowInferer(divisor=4, memory_budget=budget / GIB, bytes_per_voxel=124, amp=False, skip_empty=False)
+    with caplog.at_level(logging.WARNING):
+        result = inferer(volume, network)
+    assert "the result takes 0.03 GiB of a memory budget of 0.03 GiB; with 0.01 GiB for windows" in caplog.text
+    assert seen[2:] == [(64, 40, 20)] * 8  # after measuring; not hundreds of the smallest
+    where = (volume != 0).expand_as(result)
+    with torch.no_grad():
+        torch.testing.assert_close(result[where], network(volume)[where])
 
 
 @pytest.mark.parametrize(("free", "measured"), [(2048, False), (2047, True), (1, True)])

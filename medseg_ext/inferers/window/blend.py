@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from medseg_ext.errors import is_out_of_memory
 from medseg_ext.inferers.window.box import Box, cut
-from medseg_ext.inferers.window.memory import is_out_of_memory
 from medseg_ext.inferers.window.tiling import Tiling
 from medseg_ext.inferers.window.weights import axis_weights
 

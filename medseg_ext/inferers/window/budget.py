@@ -13,7 +13,7 @@ import torch
 
 from medseg_ext.inferers.window.blend import Result
 from medseg_ext.inferers.window.forward import Forward
-from medseg_ext.inferers.window.memory import GIB, Footprint, default_budget, measure_footprint
+from medseg_ext.inferers.window.memory import GIB, LEAST_SHARE, Footprint, default_budget, measure_footprint
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ class MemoryBudget:
         if result.device.type != forward.device.type:
             voxels = 0  # the result is not in the windows' way
         most = footprint.most_voxels(budget, box_voxels, voxels)
+        if most != box_voxels and footprint.result(voxels) > (1 - LEAST_SHARE) * budget:
+            logger.warning(
+                "the result takes %.2f GiB of a memory budget of %.2f GiB; with %.2f GiB for windows it is exceeded",
+                footprint.result(voxels) / GIB,
+                budget / GIB,
+                LEAST_SHARE * budget / GIB,
+            )
         if most < math.prod(probe) and most < box_voxels:
             logger.warning("a memory budget of %.2f GiB leaves room for tiny windows only", budget / GIB)
         return most

@@ -15,13 +15,13 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from tqdm import tqdm
 
-from medseg_ext.errors import InputError
+from medseg_ext.errors import InputError, is_out_of_memory
 from medseg_ext.inferers.openvino import OpenVINONetwork
 from medseg_ext.inferers.window.blend import Blend, Result
 from medseg_ext.inferers.window.box import Box, air_values, grown, head_bounds, head_mask
 from medseg_ext.inferers.window.budget import MemoryBudget
 from medseg_ext.inferers.window.forward import Forward, Network, device_of
-from medseg_ext.inferers.window.memory import is_out_of_memory, release_cached
+from medseg_ext.inferers.window.memory import release_cached
 from medseg_ext.inferers.window.tiling import Tiling, halved, largest_window, round_up, tile
 
 logger = logging.getLogger(__name__)
@@ -79,12 +79,14 @@ class BoxWindowInferer(Inferer):
         skip_empty: leave out windows that hold nothing but air. No voxel of the head depends on it.
         outside: logit of voxels outside the box, and of skipped windows.
         memory_budget: GiB that windows and result may take together, beyond what is in use already. None for half of
-            the host's free memory (of the container's, where it has a limit) or nine tenths of a GPU's.
+            the host's free memory (of the container's, where it has a limit) or nine tenths of a GPU's. Windows get a
+            quarter of it however large the result is, with a warning where that goes beyond it.
         bytes_per_voxel: what a pass takes a voxel of its window. None to measure it once for each network, by two
             passes over small windows, unless there is plenty of free memory.
         mirror_axes: spatial axes (0 is the first) along which the image is mirrored, in all combinations; the logits
             are averaged. Each axis doubles the time.
-        amp: bfloat16 (or float16 on GPUs without it) where the device is faster with it. Sums are float32 always.
+        amp: bfloat16 (or float16 on GPUs without it) where the device computes it: half the memory, and not always faster
+            on processors without AMX. Sums are float32 always.
         channels_last: give the network channels-last memory.
         device: where windows are computed; None for where the network's parameters are, or else the inputs.
         backend: "torch", or "openvino" for inference on processors (needs the extra ``openvino``).

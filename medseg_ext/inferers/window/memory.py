@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,23 +18,13 @@ GIB = 1024**3
 FREE_SHARE = {"cpu": 0.5, "cuda": 0.9}
 """Share of the free memory that windows take by default: a host has other programs to serve, and kills what takes too
 much instead of refusing it."""
-# the last is all that oneDNN says
-_OUT_OF_MEMORY = re.compile(
-    "out of memory|can't allocate memory|not enough memory|bad_alloc|alloc_failed"
-    "|could not create a primitive(?! descriptor)"
-)
+LEAST_SHARE = 0.25
+"""Share of a budget that windows get whatever the result takes, which has to be held in any case: windows of what little
+is left would take hours, and see nothing around them."""
 _CGROUP_FILES = (  # limit, use and statistics of a container, in the second and in the first version
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU, on the host, or in a library underneath."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text) is not None
 
 
 def free_memory(device: torch.device) -> int:
@@ -108,7 +97,7 @@ class Footprint:
         result = self.result(volume_voxels)
         if self.window(box_voxels) <= budget and result + self.result(box_voxels) <= budget:
             return box_voxels
-        return (budget - self.fixed - result) / self.bytes_per_voxel
+        return (max(budget - result, LEAST_SHARE * budget) - self.fixed) / self.bytes_per_voxel
 
 
 class LiveBytes(TorchDispatchMode):
