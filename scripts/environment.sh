@@ -76,6 +76,15 @@ announce_download() {
   fi
 }
 
+# Where Python is told to write no bytecode, as in many containers, every process would compile torch and MONAI anew,
+# which takes it longer than most tests: what it compiles goes into .venv.
+keep_bytecode() {
+  if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+    unset PYTHONDONTWRITEBYTECODE
+    export PYTHONPYCACHEPREFIX=${PYTHONPYCACHEPREFIX:-$VENV/pycache}
+  fi
+}
+
 make_environment() {
   local extra=${1:-} python
   if [ -e "$VENV" ] && ! "$VENV_PYTHON" -m pip --version >/dev/null 2>&1 &&
@@ -87,6 +96,7 @@ make_environment() {
     python_fits "$VENV_PYTHON" ||
       fail ".venv: found $("$VENV_PYTHON" --version), allowed 3.10, 3.11 or 3.12 (remove $VENV and run this again)"
     if is_installed "$extra"; then
+      keep_bytecode
       return
     fi
     if [ -f "$UNFINISHED" ] && ! is_installed; then
@@ -107,5 +117,6 @@ make_environment() {
   fingerprint >"$VENV/.medseg-installed-core"
   [ -z "$extra" ] || fingerprint >"$VENV/.medseg-installed-$extra"
   rm -f -- "$UNFINISHED"
+  keep_bytecode
   say "Installed. From now on .venv is reused."
 }

@@ -85,8 +85,8 @@ class BoxWindowInferer(Inferer):
             passes over small windows, unless there is plenty of free memory.
         mirror_axes: spatial axes (0 is the first) along which the image is mirrored, in all combinations; the logits
             are averaged. Each axis doubles the time.
-        amp: bfloat16 (or float16 on GPUs without it) where the device computes it: half the memory, and not always faster
-            on processors without AMX. Sums are float32 always.
+        amp: bfloat16 (or float16 on GPUs without it) where the device computes it: half the memory, and not always
+            faster on processors without AMX. Sums are float32 always.
         channels_last: give the network channels-last memory.
         device: where windows are computed; None for where the network's parameters are, or else the inputs.
         backend: "torch", or "openvino" for inference on processors (needs the extra ``openvino``).

@@ -19,8 +19,8 @@ FREE_SHARE = {"cpu": 0.5, "cuda": 0.9}
 """Share of the free memory that windows take by default: a host has other programs to serve, and kills what takes too
 much instead of refusing it."""
 LEAST_SHARE = 0.25
-"""Share of a budget that windows get whatever the result takes, which has to be held in any case: windows of what little
-is left would take hours, and see nothing around them."""
+"""Share of a budget that windows get whatever the result takes, which has to be held in any case: windows of what is
+left would take hours, and see nothing around them."""
 _CGROUP_FILES = (  # limit, use and statistics of a container, in the second and in the first version
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
