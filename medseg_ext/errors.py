@@ -16,8 +16,8 @@ from tqdm import tqdm
 _MOST_CHARACTERS = 300
 # the last is all that oneDNN says
 _OUT_OF_MEMORY = re.compile(
-    "out of memory|allocate memory|unable to allocate|not enough memory|bad_alloc|alloc_failed"
-    "|could not create a primitive(?! descriptor)"
+    "out of memory|allocate memory|(unable|failed|tried) to allocate|allocation failed|not enough memory|bad_alloc"
+    "|alloc_failed|could not create a primitive(?! descriptor)"
 )
 
 
@@ -61,7 +61,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU, on the host, or in a library underneath."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, not imported here
         return True
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error).lower()) is not None
+    return isinstance(error, (RuntimeError, OSError)) and _OUT_OF_MEMORY.search(str(error).lower()) is not None
 
 
 def as_input_error(error: BaseException, path: str | os.PathLike[str], allowed: str) -> InputError:

@@ -88,6 +88,7 @@ def test_voxels_within_a_budget_by_hand() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("Failed to allocate memory for image."), True),
+        (OSError(12, "Cannot allocate memory"), True),
         (MemoryError(), True),
         (RuntimeError("could not create a primitive"), True),
         (RuntimeError("could not create a primitive descriptor for a convolution"), False),
@@ -130,17 +131,23 @@ def test_there_is_no_second_array_of_the_results_size() -> None:
     assert monai.peak >= result + 48**3 * 4
 
 
+class Recording(nn.Conv3d):
+    """A network that remembers the sizes of its windows."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(x.shape[2:]))
+        return super().forward(x)
+
+
 def test_one_pass_where_it_fits_and_windows_within_the_budget_elsewhere() -> None:
     """A network that takes 20 bytes a voxel on a volume whose result takes 3 x 4 x 40**3 bytes."""
     volume = head(1, 2, 40, 40, 40)
-    seen: list[tuple[int, ...]] = []
-
-    class Network(nn.Conv3d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(tuple(x.shape[2:]))
-            return super().forward(x)
-
-    network = Network(2, 3, 1)
+    network = Recording(2, 3, 1)
+    seen = network.seen
     options = {"divisor": 4, "amp": False}
     plain = BoxWindowInferer(memory_budget=1.0, **options)(volume, network)
     assert seen == [(32, 32, 32), (64, 32, 32), (40, 40, 40)]  # measured on two small ones first
@@ -160,20 +167,13 @@ def test_one_pass_where_it_fits_and_windows_within_the_budget_elsewhere() -> Non
 
 def test_a_result_beyond_the_budget_leaves_windows_of_some_size(caplog: pytest.LogCaptureFixture) -> None:
     volume = head(1, 1, 64, 64, 64)
-    seen: list[tuple[int, ...]] = []
-
-    class Network(nn.Conv3d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(tuple(x.shape[2:]))
-            return super().forward(x)
-
-    network = Network(1, 30, 1)
+    network = Recording(1, 30, 1)
     budget = 30 * 4 * 64**3 - 1  # the result takes one byte more
     inferer = BoxWindowInferer(divisor=4, memory_budget=budget / GIB, bytes_per_voxel=124, amp=False, skip_empty=False)
     with caplog.at_level(logging.WARNING):
         result = inferer(volume, network)
     assert "the result takes 0.03 GiB of a memory budget of 0.03 GiB; with 0.01 GiB for windows" in caplog.text
-    assert seen[2:] == [(64, 40, 20)] * 8  # after measuring; not hundreds of the smallest
+    assert network.seen[2:] == [(64, 40, 20)] * 8  # after measuring; not hundreds of the smallest
     where = (volume != 0).expand_as(result)
     with torch.no_grad():
         torch.testing.assert_close(result[where], network(volume)[where])

@@ -54,15 +54,16 @@ class MemoryBudget:
             return box_voxels
         footprint = self.footprint(channels, probe, forward)
         voxels = result.batch * math.prod(result.spatial)
-        if result.device.type != "cpu" and footprint.result(voxels) > budget / 2:
+        taken = footprint.result(voxels)
+        if result.device.type != "cpu" and taken > budget / 2:
             result.to_host("it would take more than half of the memory budget")
         if result.device.type != forward.device.type:
-            voxels = 0  # the result is not in the windows' way
+            voxels = taken = 0  # the result is not in the windows' way
         most = footprint.most_voxels(budget, box_voxels, voxels)
-        if most != box_voxels and footprint.result(voxels) > (1 - LEAST_SHARE) * budget:
+        if most != box_voxels and taken > (1 - LEAST_SHARE) * budget:
             logger.warning(
                 "the result takes %.2f GiB of a memory budget of %.2f GiB; with %.2f GiB for windows it is exceeded",
-                footprint.result(voxels) / GIB,
+                taken / GIB,
                 budget / GIB,
                 LEAST_SHARE * budget / GIB,
             )
