@@ -3,15 +3,15 @@
 
     python scripts/transfer_study.py run bundles/brats_3d_segmentation/configs/experiments/transfer_study.yaml \\
         --lgg DIR/kaggle_3m --pieces PIECES --people DATA/brats/patients.csv --output OUT
-    python scripts/transfer_study.py distance STUDY.yaml --weights OUT/sources/slices/fold_3/training/model_last.pt \\
+    python scripts/transfer_study.py distance STUDY.yaml --weights OUT/sources/slices/all/training/model_last.pt \\
         --lgg DIR/kaggle_3m --pieces PIECES --people DATA/brats/patients.csv --output OUT
     python scripts/transfer_study.py report OUT
 
-``run`` trains and scores every start at every share, fold and seed of the study on one budget, sources once a fold and
-without the persons held out there, and goes on where it was stopped. ``distance`` compares the two sets as the encoder
-of the 2-D twin sees them. ``report`` writes OUT/rows.json, OUT/report.md and OUT/report.html; the others end with it
-where a comparison is complete. PIECES are packed by scripts/brats_pieces.py; ``--people`` says who is in both sets, by
-the columns brats2020 and lgg_folder.
+``run`` trains and scores every start at every share, fold and seed of the study on one budget, and goes on where it was
+stopped. Sources are trained without anyone who is in both sets, or is held out. ``distance`` compares the two sets as
+the encoder of the 2-D twin sees them. ``report`` writes OUT/rows.json, OUT/report.md and OUT/report.html; the others
+end with it where a comparison is complete. PIECES are packed by scripts/brats_pieces.py; ``--people`` says who is in
+both sets, by the columns brats2020 and lgg_folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from medseg_ext.experiments.distance import measure_distance
 from medseg_ext.experiments.process import terminate_with_children
-from medseg_ext.experiments.study import Study, read_people, read_study
+from medseg_ext.experiments.study import Study, part_of, read_people, read_study
 from medseg_ext.experiments.study_report import paired_runs, read_results, write_report
 from medseg_ext.experiments.study_run import RESULT, TransferStudy
 from medseg_ext.layouts import read_split
@@ -42,7 +42,7 @@ def split_of(args: argparse.Namespace, study: Study) -> Path:
 def run(args: argparse.Namespace) -> int:
     """Run a study; returns the exit status."""
     terminate_with_children()
-    study = read_study(args.study)
+    study = part_of(read_study(args.study), args.arms, args.shares, args.max_epochs)
     people = read_people(args.people)
     started = TransferStudy(study, args.lgg, split_of(args, study), args.pieces, people, args.output)
     runs = list(started.runs())
@@ -63,7 +63,8 @@ def distance(args: argparse.Namespace) -> int:
         study.bundle.parent / LGG,
         args.weights,
         args.lgg,
-        [*split["train"], *split["val"]],
+        split["train"],
+        split["val"],
         args.pieces,
         study.kinds,
         read_people(args.people),
@@ -105,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.add_argument("--people", type=Path, required=True, metavar="FILE.csv", help="who is in both sets")
         verb.add_argument("--output", type=Path, required=True, metavar="OUT")
         verb.add_argument("--split_file", type=Path, help="of the LGG patients; default: that of their bundle")
+    running.add_argument("--arms", nargs="+", metavar="ARM", help="some of the ways to start (all)")
+    running.add_argument("--shares", type=float, nargs="+", metavar="S", help="some of the shares (all)")
+    running.add_argument("--max_epochs", type=int, metavar="N", help="another budget, in an OUT of its own")
     running.set_defaults(function=run)
     measuring.add_argument("--weights", type=Path, required=True, help="of the LGG bundle's twin")
     measuring.add_argument("--features", type=int, nargs="+", help="of the twin, where they are not those of twin.yaml")

@@ -1,4 +1,4 @@
-"""How far a source of slices lies from a target of pieces, sequence by sequence, as an encoder sees them."""
+"""How far LGG slices lie from pieces of BraTS patients, sequence by sequence, as an encoder sees them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from medseg_ext.experiments.study import People
 from medseg_ext.experiments.study_report import DISTANCES
 from medseg_ext.inferers.window.tiling import round_up
 from medseg_ext.layouts import BRATS_CHANNELS, find_studies, patient_group
-from medseg_ext.metrics.discrepancy import Array, maximum_mean_discrepancy, principal_components
+from medseg_ext.metrics.discrepancy import (
+    Array,
+    maximum_mean_discrepancy,
+    median_bandwidth,
+    principal_components,
+)
 from medseg_ext.reports import write_json
 from medseg_ext.training import read_pieces, whole_piece
 from medseg_ext.workflow import load_weights
 from medseg_ext.workflow.patients import as_items
 
 LAYER = "backbone.bottleneck"
-SOURCE = "source"
+SLICES, TRAINED = "slices", "slices trained on"
 _SLICES = 8  # a patient
 #: What the slices' network is given where pieces have 1, see ``input_scale`` of ``transfer.yaml``.
 PIECES_SCALE = 0.351
@@ -35,7 +40,7 @@ class Sample(NamedTuple):
     """Slices of one patient as the network is given them.
 
     Args:
-        group: ``source``, or the kind of piece. patient: who.
+        group: of slices, or the kind of piece. patient: who.
         image: (n, C, H, W). head: (n, H, W) bool.
         air: (C,), what lies outside. present: (C,), which sequences are there.
     """
@@ -85,41 +90,48 @@ class SliceEncoder:
         return ((features * weight).sum((0, 2, 3)) / weight.sum()).double().numpy()
 
 
-def slices_of_studies(folder: Path, patients: Sequence[str], encoder: SliceEncoder) -> Iterator[Sample]:
-    """Slices of the source's patients, normalised as the network was trained with.
+def slices_of_studies(folder: Path, groups: Mapping[str, Sequence[str]], encoder: SliceEncoder) -> Iterator[Sample]:
+    """Slices of LGG patients, normalised as the network was trained with.
+
+    A sequence that is a copy of FLAIR, as the set has them where one is missing, counts as missing.
+
+    Args:
+        folder: of the patients. groups: their names. encoder: what they are for.
 
     Raises:
         InputError: none of the patients is there.
     """
+    group_of = {name: group for group, names in groups.items() for name in names}
     studies, _ = find_studies(folder, channel_order=encoder.channels, masks="required")
-    chosen = [study for study in studies if study.patient in set(patients)]
+    chosen = [study for study in studies if study.patient in group_of]
     if not chosen:
-        raise InputError(folder, "none of the source's patients", "the folder that the split is of")
-    for item in tqdm(as_items(chosen, labels=True), desc="source", unit="patient"):
+        raise InputError(folder, "none of the split's patients", "the folder that the split is of")
+    flair = encoder.channels.index("flair")
+    for item in tqdm(as_items(chosen, labels=True), desc="slices", unit="patient"):
         image = encoder.preprocessing(item)["image"]
         image = torch.as_tensor(image).as_subclass(torch.Tensor).float()
         air = image.flatten(1).amin(1)
         head = (image > air.view(-1, 1, 1, 1)).any(0)
         kept = choose_slices(head.numpy())
         yield Sample(
-            SOURCE,
+            group_of[item["patient"]],
             item["patient"],
             image[..., kept].permute(3, 0, 1, 2),
             head[..., kept].permute(2, 0, 1),
             air,
-            [True] * len(encoder.channels),
+            [i == flair or not torch.equal(channel, image[flair]) for i, channel in enumerate(image)],
         )
 
 
 def slices_of_pieces(folder: Path, kinds: Sequence[str], encoder: SliceEncoder) -> Iterator[Sample]:
-    """Slices of the target's pieces, one piece a patient and kind, in the unit of the network.
+    """Slices of pieces, one piece a patient and kind, in the unit of the network.
 
     Raises:
         InputError: a piece is damaged, or there is none of these kinds.
     """
     order = [BRATS_CHANNELS.index(name) for name in encoder.channels]
     first = {(piece.kind, piece.patient): piece for piece in reversed(read_pieces(folder, kinds))}
-    for (kind, patient), piece in tqdm(sorted(first.items()), desc="target", unit="piece"):
+    for (kind, patient), piece in tqdm(sorted(first.items()), desc="pieces", unit="piece"):
         item = whole_piece(piece)
         image = item["image"][order] * PIECES_SCALE
         head = (item["image"] != 0).any(0)
@@ -152,7 +164,8 @@ def measure_distance(
     bundle: Path,
     weights: Path,
     lgg: Path,
-    patients: Sequence[str],
+    trained: Sequence[str],
+    unseen: Sequence[str],
     pieces: Path,
     kinds: Sequence[str],
     people: People,
@@ -163,20 +176,24 @@ def measure_distance(
     """Write ``distances.json`` and ``figures/features.png``, which the study's report shows.
 
     Args:
-        bundle: the LGG bundle. weights: of its twin, trained on the source.
-        lgg: folder of the source. patients: of the source.
-        pieces: folder of the target. kinds: of pieces, each a target of its own.
-        people: who is in both: they count on the target's side alone, for the samples have to be independent.
+        bundle: the LGG bundle. weights: of its twin.
+        lgg: folder of its patients. trained: those whom the twin was trained on, which are set beside the others to
+            tell what that alone makes. unseen: those who are compared with the pieces.
+        pieces: folder of pieces. kinds: of pieces, each compared by itself.
+        people: who is in both: they count among the pieces alone, for the samples have to be independent.
         output: folder. permutations: of the test. changes: named values of the network's config.
 
     Raises:
         InputError: a set without patients, or fewer than two on a side.
     """
     encoder = SliceEncoder(bundle, weights, changes)
-    target = list(slices_of_pieces(pieces, kinds, encoder))
-    shared = people.lgg_persons(sample.patient for sample in target)
-    alone = [name for name in patients if patient_group(name) not in shared]
-    samples = [*slices_of_studies(lgg, alone, encoder), *target]
+    packed = list(slices_of_pieces(pieces, kinds, encoder))
+    both = people.lgg_persons(sample.patient for sample in packed)
+    groups_of_slices = {
+        group: [name for name in names if patient_group(name) not in both]
+        for group, names in ((SLICES, unseen), (TRAINED, trained))
+    }
+    samples = [*slices_of_studies(lgg, groups_of_slices, encoder), *packed]
     distances, clouds = [], {}
     for channel, sequence in enumerate(encoder.channels):
         there = [sample for sample in samples if sample.present[channel]]
@@ -184,22 +201,26 @@ def measure_distance(
         features = (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
         groups = np.array([sample.group for sample in there])
         clouds[sequence] = (groups, *principal_components(features))
-        for kind in kinds:
-            if min((groups == SOURCE).sum(), (groups == kind).sum()) < 2:
+        # one for all, or the distances of a sequence could not be compared
+        bandwidth = median_bandwidth(features)
+        for other in (TRAINED, *kinds):
+            if min((groups == SLICES).sum(), (groups == other).sum()) < 2:
                 continue
             found = maximum_mean_discrepancy(
-                features[groups == SOURCE], features[groups == kind], permutations=permutations
+                features[groups == SLICES], features[groups == other], bandwidth, permutations
             )
-            distances.append({"sequence": sequence, "target": kind, **found._asdict()})
-    if not distances:
+            distances.append({"sequence": sequence, "other": other, **found._asdict()})
+    if not any(d["other"] != TRAINED for d in distances):
         raise InputError(pieces, "fewer than two patients of any kind with a sequence", "two or more")
     picture = _draw(output / "figures" / "features.png", clouds)
+    left_out = len({*trained, *unseen}) - sum(map(len, groups_of_slices.values()))
     note = (
-        f"Features of the 2-D network trained on the source, at its bottleneck, the mean over the head of {_SLICES} "
+        f"Features of the 2-D network trained on LGG slices, at its bottleneck, the mean over the head of {_SLICES} "
         "slices a patient, who is shown one sequence at a time; each feature brought to mean 0 and deviation 1 over "
-        "all. Squared maximum mean discrepancy, unbiased (Gretton et al. 2012), Gaussian kernel whose bandwidth is the "
-        f"median distance of all patients; p by {permutations} permutations of patients. "
-        f"{len(set(patients)) - len(alone)} persons of the source who are in the target too are left out of the source."
+        "all. Squared maximum mean discrepancy from LGG slices that the network was not trained on, unbiased (Gretton "
+        "et al. 2012), Gaussian kernel whose bandwidth is the median distance of all patients of the sequence; p by "
+        f"{permutations} permutations of patients. {left_out} LGG patients who are among the pieces too are left out "
+        "of the slices."
     )
     content = {"note": note, "distances": distances, "picture": picture.relative_to(output).as_posix()}
     return write_json(content, output / DISTANCES)

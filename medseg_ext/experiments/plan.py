@@ -51,6 +51,7 @@ _SCHEMA: dict[str, Any] = {
                     "name": NAME_SCHEMA,
                     "group": {"enum": list(GROUPS)},
                     "overlays": {"type": "array", "items": {"type": "string"}},
+                    "seeds": SEEDS_SCHEMA,
                     "values": {"type": "object"},
                 },
             },
@@ -65,12 +66,14 @@ class Experiment:
 
     Args:
         name: of its folder and its run. group: what it changes, one of ``GROUPS``.
+        seeds: a run with each.
         overlays: files merged over ``train.json``. values: named values.
         scoring: what of both ``inference.json`` has a use for, merged over it.
     """
 
     name: str
     group: str
+    seeds: tuple[int, ...] = (0,)
     overlays: tuple[Path, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     scoring: Mapping[str, Any] = field(default_factory=dict)
@@ -82,14 +85,13 @@ class Plan:
 
     Args:
         path: the list. bundle: the folder that is trained.
-        seeds: each row runs with each. budget: epochs, samples an epoch and samples a step, the same for each row.
+        budget: epochs, samples an epoch and samples a step, the same for each row.
         values: further named values of every row. weights: which are scored, on the patients of ``split``.
         experiments: the rows, exactly one of the group ``baseline``.
     """
 
     path: Path
     bundle: Path
-    seeds: tuple[int, ...]
     budget: Mapping[str, int]
     values: Mapping[str, Any]
     weights: str
@@ -117,7 +119,7 @@ class Plan:
         return (
             f"{self.samples:,} training samples a run: {self.budget['max_epochs']} epochs of "
             f"{self.budget['samples_per_epoch']:,}, {steps:,} steps of {self.budget['batch_size']}; "
-            f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}."
+            f"{sum(len(row.seeds) for row in self.experiments)} runs."
         )
 
 
@@ -143,8 +145,9 @@ def read_plan(path: Path) -> Plan:
 
     Args:
         path: YAML with ``budget``, ``experiments``, and optionally ``bundle`` (a path from the list's folder; otherwise
-            the bundle that the list lies in), ``seeds``, ``values``, ``weights`` and ``split``. An overlay is a path
-            from the list's folder, or from the bundle's ``configs/experiments``.
+            the bundle that the list lies in), ``seeds`` of the rows that have none of their own, ``values``,
+            ``weights`` and ``split``. An overlay is a path from the list's folder, or from the bundle's
+            ``configs/experiments``.
 
     Raises:
         InputError: for a list or an overlay that cannot be what was meant.
@@ -167,12 +170,13 @@ def read_plan(path: Path) -> Plan:
     return Plan(
         path=path,
         bundle=bundle,
-        seeds=tuple(content.get("seeds", [0])),
         budget=budget,
         values=values,
         weights=content.get("weights", WEIGHTS[0]),
         split=content.get("split", "val"),
-        experiments=tuple(_experiment(path, bundle, row, values) for row in rows),
+        experiments=tuple(
+            _experiment(path, bundle, {"seeds": content.get("seeds", [0]), **row}, values) for row in rows
+        ),
     )
 
 
@@ -182,7 +186,7 @@ def _experiment(path: Path, bundle: Path, row: Mapping[str, Any], common: Mappin
     if row["group"] == REFERENCE:
         if overlays or row.get("values"):
             raise InputError(path, f"overlays or values of {row['name']}", f"none in the group {REFERENCE}")
-        return Experiment(row["name"], row["group"])
+        return Experiment(row["name"], row["group"], tuple(row["seeds"]))
     keys: Config = check_overlays(overlays, [configs / "train.json"])
     # what a row changes counts more than what all have in common
     values = {name: value for name, value in common.items() if name not in keys} | row.get("values", {})
@@ -194,7 +198,8 @@ def _experiment(path: Path, bundle: Path, row: Mapping[str, Any], common: Mappin
         if name in (*BUDGET, "seed", "output_dir", "dataset_dir"):
             raise InputError(path, f"{name} in {row['name']}", "what is not part of the budget or the run")
     scoring = merged_config([configs / "inference.json", configs / "evaluate.yaml"])
-    return Experiment(row["name"], row["group"], overlays, values, shared_with({**keys, **values}, scoring))
+    scored = shared_with({**keys, **values}, scoring)
+    return Experiment(row["name"], row["group"], tuple(row["seeds"]), overlays, values, scored)
 
 
 def _find(path: Path, name: str, folder: Path) -> Path:

@@ -16,6 +16,7 @@ import yaml
 
 from medseg_ext.errors import InputError
 from medseg_ext.files import read_json, write_atomically
+from medseg_ext.training.state import STATE_FILE
 from medseg_ext.workflow.run import INTERRUPTED, TERMINATED
 
 #: Programs of the working tree that these runs call.
@@ -30,7 +31,7 @@ def run_verb(
     """Run ``monai.bundle run VERB``, unless it has ended well in that folder before.
 
     The values are written to ``FOLDER/VERB.yaml``, merged last; what the process prints goes to ``FOLDER/VERB.log``. A
-    training that was interrupted goes on where it stopped, as bundles do.
+    training that was interrupted goes on where it stopped, as bundles do; one that has ended keeps its weights alone.
 
     Args:
         verb: id to run, as ``training``.
@@ -59,6 +60,8 @@ def run_verb(
     if tracking:
         command += ["--tracking", "mlflow", "--tracking_uri", tracking]
     run_logged(command, folder / f"{verb}.log", bundle)
+    # what an interrupted training goes on from takes four times the room of its weights
+    (Path(values["output_dir"]) / STATE_FILE).unlink(missing_ok=True)
     write_atomically(done, json.dumps({"stamp": stamp}))
     return True
 

@@ -105,7 +105,6 @@ def write_report(output: Path) -> tuple[Path, Path]:
 def _describe(sweep: Mapping[str, Any], rows: Mapping[str, Sequence[Result]], base: str) -> str:
     budget = sweep["budget"]
     samples = budget["max_epochs"] * budget["samples_per_epoch"]
-    seeds = sorted({result["seed"] for results in rows.values() for result in results})
     best = sweep["weights"] == "model_best.pt"
     patients = len(rows[base][0]["patients"])
     chosen = "those of the last step"
@@ -113,12 +112,25 @@ def _describe(sweep: Mapping[str, Any], rows: Mapping[str, Sequence[Result]], ba
         chosen = "chosen on the patients that are scored here, which flatters each row"
     return (
         f"Budget of each run: {samples:,} training samples, {budget['max_epochs']} epochs of "
-        f"{budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; seeds {', '.join(map(str, seeds))}. "
+        f"{budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; learning rates and other values are "
+        "those of the overlays, tuned for no row. "
         f"Scored on the {patients} patients of {sweep['split']}; weights: {chosen}. Dice of a patient's whole volume, "
-        "the mean over the seeds; intervals: 95 %, bootstrap over patients. Rows are compared patient by patient with "
+        "the mean over the seeds; intervals: 95 %, bootstrap over patients, which does not cover what another seed "
+        f"would have given.{_chance(rows[base])} Rows are compared patient by patient with "
         f"the baseline, {base}: bootstrap of the paired difference, and Wilcoxon's signed-rank test, its p corrected "
         f"for the rows of its group by {CORRECTION}. Better or worse needs an interval without 0 and a corrected p of "
         f"{LEVEL} or less; perhaps, the interval alone."
+    )
+
+
+def _chance(results: Sequence[Result]) -> str:
+    """What another seed alone changes."""
+    if len(results) == 1:
+        return ""
+    means = sorted(float(np.mean(list(patient_means([r]).values()))) for r in results)
+    return (
+        f" The baseline by itself has {', '.join(f'{m:.3f}' for m in means)} with {len(means)} seeds: differences of "
+        f"up to {means[-1] - means[0]:.3f} are within what chance makes."
     )
 
 

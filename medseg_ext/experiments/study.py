@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ _SCHEMA["properties"]["shares"]["items"] = {
 
 @dataclass(frozen=True)
 class Source:
-    """A training whose weights an arm starts from; once a fold, without the persons that are held out there.
+    """A training whose weights an arm starts from, without whoever is held out.
 
     Args:
         name: of its folder. bundle, configs, values: of the training. weights: which of its files.
@@ -190,6 +190,31 @@ def read_study(path: Path) -> Study:
         weights=content.get("weights", WEIGHTS[1]),
         dice_targets=tuple(content.get("dice_targets", ())),
         arms=tuple(arms),
+    )
+
+
+def part_of(
+    study: Study, arms: Sequence[str] | None = None, shares: Sequence[float] | None = None, epochs: int | None = None
+) -> Study:
+    """The same study with some of its arms and shares, or with another number of epochs.
+
+    Raises:
+        InputError: an arm or a share that it does not have, or arms without ``scratch``.
+    """
+    known = [arm.name for arm in study.arms]
+    for name in arms or ():
+        if name not in known:
+            raise InputError(study.path, f"no arm {name}", ", ".join(known))
+    if arms is not None and SCRATCH not in arms:
+        raise InputError(study.path, f"arms {', '.join(arms)}", f"{SCRATCH} among them")
+    for share in shares or ():
+        if share not in study.shares:
+            raise InputError(study.path, f"no share {share:g}", ", ".join(f"{s:g}" for s in study.shares))
+    return replace(
+        study,
+        arms=tuple(arm for arm in study.arms if arms is None or arm.name in arms),
+        shares={share: seeds for share, seeds in study.shares.items() if shares is None or share in shares},
+        budget={**study.budget, **({} if epochs is None else {"max_epochs": epochs})},
     )
 
 

@@ -12,7 +12,7 @@ from medseg_ext.errors import InputError
 from medseg_ext.experiments.curves import epochs_to
 from medseg_ext.experiments.document import Document, save_figure
 from medseg_ext.experiments.study import SCRATCH
-from medseg_ext.experiments.study_run import RESULT, STUDY
+from medseg_ext.experiments.study_run import RESULT, SOURCE, STUDY
 from medseg_ext.files import read_json
 from medseg_ext.layouts.labels import REGIONS
 from medseg_ext.metrics.bootstrap import bootstrap_mean
@@ -35,6 +35,7 @@ class Cell(NamedTuple):
 
     Args:
         arm, share, region: which. scores: Dice by patient. gain: against scratch; None of scratch itself.
+        single: mean gain of each fold and seed, each with other training patients.
     """
 
     arm: str
@@ -42,6 +43,17 @@ class Cell(NamedTuple):
     region: str
     scores: Mapping[str, float]
     gain: Comparison | None
+    single: tuple[float, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """That of the gain, but no more than ``perhaps`` where a fold and seed has it the other way round.
+
+        The gain's interval and test are over patients who are scored; they know nothing of who trained.
+        """
+        said = self.gain.verdict if self.gain else ""
+        agree = len({gain > 0 for gain in self.single}) == 1
+        return f"perhaps {said}" if said in {"better", "worse"} and not agree else said
 
 
 def read_results(output: Path) -> list[Result]:
@@ -56,16 +68,18 @@ def read_results(output: Path) -> list[Result]:
     return results
 
 
-def patient_scores(results: Iterable[Result], arm: str, share: float, region: str) -> dict[str, float]:
+def patient_scores(
+    results: Iterable[Result], arm: str, share: float, region: str, kind: str | None = None
+) -> dict[str, float]:
     """Dice by patient: the mean over a patient's pieces, then over the seeds. A patient is scored in one fold.
 
-    Pieces whose truth lacks the region have no Dice and do not count.
+    Pieces whose truth lacks the region have no Dice and do not count; with ``kind``, those of other kinds neither.
     """
     by_seed: dict[str, dict[tuple[int, int], list[float]]] = {}
     for result in results:
         if result["arm"] == arm and result["share"] == share:
             for row in result["rows"]:
-                if (score := row.get(f"dice_{region}")) is not None:
+                if (score := row.get(f"dice_{region}")) is not None and kind in (None, row.get("kind")):
                     key = result["fold"], result["seed"]
                     by_seed.setdefault(row["patient"], {}).setdefault(key, []).append(score)
     return {p: float(np.mean([np.mean(scores) for scores in runs.values()])) for p, runs in sorted(by_seed.items())}
@@ -100,8 +114,22 @@ def make_cells(results: Sequence[Result], arms: Sequence[str]) -> list[Cell]:
             e = bootstrap_mean(differences)
             low, high = e["ci95"]
             compared[key] = Comparison(e["mean"], low, high, p, corrected, e["n"])
-        cells += [Cell(a, s, region, scores[a, s], compared.get((a, s))) for a, s in scores]
+        cells += [
+            Cell(a, s, region, scores[a, s], compared.get((a, s)), single_gains(results, a, s, region))
+            for a, s in scores
+        ]
     return cells
+
+
+def single_gains(results: Sequence[Result], arm: str, share: float, region: str) -> tuple[float, ...]:
+    """Mean gain over patients against scratch, of each fold and seed by itself, in their order."""
+    gains = []
+    for place in sorted({(r["fold"], r["seed"]) for r in results if r["share"] == share}):
+        of_place = [r for r in results if (r["fold"], r["seed"]) == place]
+        new, old = (patient_scores(of_place, name, share, region) for name in (arm, SCRATCH))
+        if both := new.keys() & old.keys():
+            gains.append(float(np.mean([new[p] - old[p] for p in both])))
+    return tuple(gains) if arm != SCRATCH else ()
 
 
 def write_report(output: Path) -> tuple[Path, Path]:
@@ -128,14 +156,21 @@ def write_report(output: Path) -> tuple[Path, Path]:
     document.items(_answers(cells))
     document.heading("Target Dice")
     document.picture(_draw(figures / "transfer.png", cells, arms), "Dice by share of the target's patients", output)
-    document.table(*_table(cells, results))
+    document.table(*_table(cells))
+    kinds = sorted({row["kind"] for r in results for row in r["rows"]})
+    if len(kinds) > 1:
+        document.text("The same by kind of piece, without tests:")
+        document.table(*_kinds(results, arms, kinds))
     document.heading("Time")
     document.table(*_times(study, results))
     document.text(
         "Seconds an epoch: training alone, without validation, the median over runs. Time to a Dice: the first epoch "
         "whose validation reaches it times the seconds of an epoch of that run, the median over the runs that reach "
-        "it. What a source's own training takes is not in it."
+        "it. What a source's own training takes is not in it:"
     )
+    sources = [read_json(path, "what a study writes") for path in sorted((output / "sources").rglob(SOURCE))]
+    head = ["source", "training patients", "steps", "seconds"]
+    document.table(head, [[s["source"], f"{s['patients']}", f"{s['steps']:,}", f"{s['seconds']:.0f}"] for s in sources])
     if (output / DISTANCES).exists():
         _add_distances(document, output)
     return document.write(output / "report")
@@ -154,12 +189,15 @@ def _describe(study: Mapping[str, Any], results: Sequence[Result]) -> str:
     return (
         f"Budget of each run on the target, whatever it starts from: {samples:,} training samples, "
         f"{budget['max_epochs']} epochs of {budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; "
-        f"weights: {study['weights']}. Sources are trained once a fold, without the persons held out there. Shares of "
-        f"the training patients: {'; '.join(counts)}. Dice of held-out patients, the mean over a patient's pieces "
-        "and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients. Gains are paired, "
-        "patient by patient, against from scratch at the same share; p: Wilcoxon's signed-rank test, "
-        f"corrected within a region by {CORRECTION}. It pays, or harms, where the interval leaves out 0 and the "
-        f"corrected p is {LEVEL} or less; it may, where the interval alone does."
+        f"weights: {study['weights']}. Sources are trained beside it, without anyone who is in both sets or "
+        f"held out. Shares of the training patients: {'; '.join(counts)}. Dice of held-out "
+        "patients, the mean over a patient's pieces "
+        "and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients, which covers "
+        "neither seeds nor who trained: each fold and seed draws other training patients, and its gain is given by "
+        "itself. Gains are paired, patient by patient, against from scratch at the same share; p: Wilcoxon's "
+        f"signed-rank test, corrected within a region by {CORRECTION}. It pays, or harms, where the interval leaves "
+        f"out 0, the corrected p is {LEVEL} or less and no fold and seed has it the other way round; it may, where the "
+        "interval alone does."
     )
 
 
@@ -169,26 +207,40 @@ def _answers(cells: Sequence[Cell]) -> list[str]:
         if cell.gain is not None:
             g = cell.gain
             lines.append(
-                f"{cell.region.upper()}, {cell.share:.0%}, {cell.arm}: {_ANSWERS[g.verdict]}, "
+                f"{cell.region.upper()}, {cell.share:.0%}, {cell.arm}: {_ANSWERS[cell.verdict]}, "
                 f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})"
             )
     return lines
 
 
-def _table(cells: Sequence[Cell], results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    head = ["region", "share", "start", "patients scored", "Dice", "gain", "p", "p corrected", "answer"]
+def _table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    head = ["region", "share", "start", "patients scored", "Dice", "gain", "gain of each fold and seed", "p"]
+    head += ["p corrected", "answer"]
     lines = []
     for c in cells:
         e, g = bootstrap_mean(c.scores.values()), c.gain
         line = [c.region.upper(), f"{c.share:.0%}", c.arm, str(e["n"])]
         line.append(f"{e['mean']:.3f} ({e['ci95'][0]:.3f} to {e['ci95'][1]:.3f})")
         if g is None:
-            line += [""] * 4
+            line += [""] * 5
         else:
-            line += [f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", f"{g.p:.3f}", f"{g.p_corrected:.3f}"]
-            line.append(_ANSWERS[g.verdict])
+            line += [f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", " ".join(f"{one:+.2f}" for one in c.single)]
+            line += [f"{g.p:.3f}", f"{g.p_corrected:.3f}", _ANSWERS[c.verdict]]
         lines.append(line)
     return head, lines
+
+
+def _kinds(results: Sequence[Result], arms: Sequence[str], kinds: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for region in REGIONS:
+        for share in sorted({r["share"] for r in results}):
+            for kind in kinds:
+                scores = {arm: patient_scores(results, arm, share, region, kind) for arm in arms}
+                if not scores[SCRATCH]:
+                    continue
+                means = [f"{np.mean(list(scores[arm].values())):.3f}" for arm in arms]
+                lines.append([region.upper(), f"{share:.0%}", kind, str(len(scores[SCRATCH])), *means])
+    return ["region", "share", "kind", "patients scored", *arms], lines
 
 
 def _times(study: Mapping[str, Any], results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
@@ -215,12 +267,12 @@ def _times(study: Mapping[str, Any], results: Sequence[Result]) -> tuple[list[st
 
 def _add_distances(document: Document, output: Path) -> None:
     content = read_json(output / DISTANCES, "what the distance of a study is")
-    document.heading("How far the source is from the target")
+    document.heading("How far the slices are from the pieces")
     document.text(content["note"])
     rows = [
         [
             d["sequence"],
-            d["target"],
+            d["other"],
             f"{d['n'][0]} and {d['n'][1]}",
             f"{d['mmd2']:.4f}",
             f"{d['bandwidth']:.2f}",
@@ -228,7 +280,7 @@ def _add_distances(document: Document, output: Path) -> None:
         ]
         for d in content["distances"]
     ]
-    document.table(["sequence", "target", "patients", "MMD, squared", "bandwidth", "p"], rows)
+    document.table(["sequence", "from slices to", "patients", "MMD, squared", "bandwidth", "p"], rows)
     document.picture(output / content["picture"], "Features by sequence, first two principal components", output)
 
 

@@ -1,4 +1,4 @@
-"""Run a transfer study: sources a fold, then every arm, share, fold and seed, each once."""
+"""Run a transfer study: sources, then every arm, share, fold and seed, each once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from medseg_ext.layouts import kfold, patient_group, read_split, write_split
 from medseg_ext.layouts.labels import REGIONS
 from medseg_ext.training import read_pieces
 
-RESULT, STUDY = "result.json", "study.json"
+RESULT, STUDY, SOURCE = "result.json", "study.json", "source.json"
 _FOLD_SEED = 0
 
 
@@ -48,6 +49,11 @@ class Run(NamedTuple):
     def name(self) -> str:
         """Of its MLflow run."""
         return f"{self.arm.name}_share_{self.share:g}_fold_{self.fold}_seed_{self.seed}"
+
+    @property
+    def drawn_by(self) -> int:
+        """Seed of patients, weights and samples: another one in each fold, whose training patients overlap."""
+        return 1000 * self.fold + self.seed
 
 
 class TransferStudy:
@@ -93,11 +99,11 @@ class TransferStudy:
         )
 
     def runs(self) -> Iterator[Run]:
-        """All trainings of the target; a whole comparison of arms before the next share, fold or seed."""
+        """All trainings of the target: all arms before the next fold, all shares before the next seed."""
         study = self.study
-        for share, seeds in study.shares.items():
-            for fold in study.folds:
-                for seed in seeds:
+        for number in range(max(map(len, study.shares.values()))):
+            for share, seeds in study.shares.items():
+                for fold, seed in product(study.folds, seeds[number : number + 1]):
                     for arm in study.arms:
                         yield Run(arm, share, fold, seed)
 
@@ -120,30 +126,38 @@ class TransferStudy:
         return failures
 
     def lgg_split(self, fold: int) -> dict[str, list[str]]:
-        """LGG patients by side in a fold of the target: none of the persons held out there in ``train``.
+        """LGG patients by side: where the target is slices, ``val`` is the fold.
 
-        Where the target is slices, ``val`` is the fold; where it is pieces, those of ``val`` that are not held out.
+        Where it is pieces, they are a source: nobody who is in the pieces too takes part, held out or not, or a small
+        share of the pieces would come with masks of persons whom that share leaves out.
         """
         if self.study.target != PIECES:
             patients = [*self.split["train"], *self.split["val"]]
             return kfold(patients, self.study.fold_count, fold, _FOLD_SEED)
-        held_out = self.people.lgg_persons(self.folds_of_pieces[fold])
-        return {
-            side: [name for name in names if patient_group(name) not in held_out] for side, names in self.split.items()
-        }
+        both = self.people.lgg_persons(name for names in self.folds_of_pieces.values() for name in names)
+        return {side: [name for name in names if patient_group(name) not in both] for side, names in self.split.items()}
 
-    def excluded_pieces(self, fold: int) -> list[str]:
-        """Patients of the pieces who are held out in a fold of the slices."""
-        return self.people.brats_names(self.lgg_split(fold)["val"]) if self.study.target != PIECES else []
+    def excluded_pieces(self) -> list[str]:
+        """Patients of the pieces who are in the slices too, where pieces are a source: see :meth:`lgg_split`."""
+        return self.people.brats_names([*self.split["train"], *self.split["val"]])
 
     def _source(self, source: Source, fold: int) -> Path:
-        """Weights of a source, trained once a fold without whoever is held out there."""
-        folder = self.output / "sources" / source.name / f"fold_{fold}"
+        """Weights of a source: one of the other set is trained once, of the target's set once a fold without it."""
+        own = source.bundle == self.study.bundle
+        part = f"fold_{fold}" if own else "all"
+        folder = self.output / "sources" / source.name / part
         place = {"bundle_root": str(source.bundle), "output_dir": str(folder / "training")}
-        data = self._data(fold) if source.bundle == self.study.bundle else self._other_data(fold)
-        record = {"experiment_name": f"{self.study.bundle.name}_transfer", "run_name": f"{source.name}_fold_{fold}"}
+        data = self._data(fold) if own else self._other_data(fold)
+        name = f"{source.name}_{part}"
+        record = {"experiment_name": f"{self.study.bundle.name}_transfer", "run_name": name}
         values = {**data, **source.values, **place, **record}
         run_verb("training", source.bundle, source.configs, values, folder, self.store)
+        if not (folder / SOURCE).exists():
+            loss = tracked_curve(self.store, name, LOSS)
+            patients = int(tracked_runs(self.store, name)[1][-1].data.params["train_patients"])
+            seconds = seconds_an_epoch(loss, len(loss))
+            known = {"source": source.name, "patients": patients, "steps": len(loss), "seconds": seconds}
+            write_atomically(folder / SOURCE, json.dumps(known) + "\n")
         return folder / "training" / source.weights
 
     def _data(self, fold: int) -> dict[str, Any]:
@@ -156,10 +170,10 @@ class TransferStudy:
         """The same of the set that is not the target."""
         if self.study.target == PIECES:
             return {"dataset_dir": str(self.lgg), "split_file": str(self._split_file(fold))}
-        return {"dataset_dir": str(self.pieces), "excluded_patients": self.excluded_pieces(fold)}
+        return {"dataset_dir": str(self.pieces), "excluded_patients": self.excluded_pieces()}
 
     def _split_file(self, fold: int) -> Path:
-        path = self.output / "splits" / f"fold_{fold}.json"
+        path = self.output / "splits" / ("all.json" if self.study.target == PIECES else f"fold_{fold}.json")
         return path if path.exists() else write_split(path, self.lgg_split(fold))
 
     def _run(self, run: Run) -> None:
@@ -172,7 +186,7 @@ class TransferStudy:
             **study.budget,
             "source": source,
             "patients_share": run.share,
-            "seed": run.seed,
+            "seed": run.drawn_by,
             "bundle_root": str(study.bundle),
             "output_dir": str(folder / "training"),
             "experiment_name": f"{study.bundle.name}_transfer",

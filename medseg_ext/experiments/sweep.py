@@ -78,8 +78,8 @@ class Sweep:
             What failed, already printed.
         """
         failures = []
-        for seed in self.plan.seeds:
-            for row in rows:
+        for seed in dict.fromkeys(seed for row in rows for seed in row.seeds):
+            for row in (row for row in rows if seed in row.seeds):
                 folder = run_folder(self.output, row.name, seed)
                 if (folder / RESULT).exists() and row.group == REFERENCE:
                     continue

@@ -6,7 +6,7 @@ from medseg_ext.training.epochs import SetSamplerEpoch
 from medseg_ext.training.gradients import ClipGradients
 from medseg_ext.training.memory import keep_freed_memory
 from medseg_ext.training.mosaic import MosaicDataset
-from medseg_ext.training.normalization import FixNormalization
+from medseg_ext.training.normalization import FixNormalization, set_batch_norm_momentum
 from medseg_ext.training.patches import LesionPatchDataset
 from medseg_ext.training.patients import PatientCache, read_patients
 from medseg_ext.training.pieces import (
@@ -48,6 +48,7 @@ __all__ = [
     "piece_volumes",
     "read_patients",
     "read_pieces",
+    "set_batch_norm_momentum",
     "study_patches",
     "study_volumes",
     "whole_piece",

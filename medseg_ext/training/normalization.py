@@ -34,6 +34,19 @@ class FixNormalization:
                 keep_in_eval(module)
 
 
+def set_batch_norm_momentum(network: nn.Module, momentum: float) -> None:
+    """Set how much of its running statistics each batch normalisation takes from a batch.
+
+    For networks whose arguments do not reach all of them, as encoders made to be trained for days.
+
+    Args:
+        network: any. momentum: above 0, at most 1; PyTorch's own is 0.1.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
+
+
 def keep_in_eval(module: nn.Module) -> None:
     """Put a module without children into evaluation mode and have ``train()`` leave it there."""
     module.eval()

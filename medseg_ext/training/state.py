@@ -23,6 +23,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+#: What a training continues from.
+STATE_FILE = "training_state.pt"
+
+
 class TrainingState:
     """Make a training survive being killed at any moment, with the same final result.
 
@@ -83,7 +87,7 @@ class TrainingState:
     @property
     def path(self) -> Path:
         """The file that a restart continues from."""
-        return self.folder / "training_state.pt"
+        return self.folder / STATE_FILE
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""

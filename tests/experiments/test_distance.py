@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from PIL import Image
 from tiny_patients import write_kaggle
 
 from medseg_ext.experiments.distance import Sample, SliceEncoder, choose_slices, measure_distance
@@ -43,7 +44,7 @@ def test_features_ignore_padding_and_other_sequences(weights: Path) -> None:
     assert encoder.divisor == 8
     image = torch.randn(2, 3, 16, 16)
     head = torch.ones(2, 16, 16, dtype=torch.bool)
-    sample = Sample("source", "p", image, head, torch.zeros(3), [True] * 3)
+    sample = Sample("slices", "p", image, head, torch.zeros(3), [True] * 3)
     features = encoder(sample, 1)
     assert features.shape == (8,)
     other = image.clone()
@@ -56,9 +57,15 @@ def test_features_ignore_padding_and_other_sequences(weights: Path) -> None:
 
 
 def test_distance(weights: Path, tmp_path: Path) -> None:
-    names = [f"TCGA_CS_000{i}_19990101" for i in range(4)]
+    names = [f"TCGA_CS_000{i}_19990101" for i in range(6)]
     for seed, name in enumerate(names):
         write_kaggle(tmp_path, name, seed)
+    # T1 of one of them is a copy of FLAIR, which is how the set says that it is missing
+    for file in (tmp_path / "kaggle_3m" / names[1]).glob("*.tif"):
+        if not file.stem.endswith("_mask"):
+            image = np.array(Image.open(file))
+            image[..., 0] = image[..., 1]
+            Image.fromarray(image).save(file)
     rng = np.random.default_rng(0)
     for i in range(3):
         # no T1 with contrast in two of three
@@ -67,18 +74,26 @@ def test_distance(weights: Path, tmp_path: Path) -> None:
         item = {"image": image, "label": np.zeros((3, 24, 20, 12)), "name": f"c{i}", "patient": f"B{i}", "fold": 0}
         write_piece(tmp_path / "pieces", make_piece(item, "cube"))
     people = People({"B0": "TCGA_CS_0000"})
+    folder, pieces = tmp_path / "kaggle_3m", tmp_path / "pieces"
     path = measure_distance(
-        LGG, weights, tmp_path / "kaggle_3m", names, tmp_path / "pieces", ["cube"], people, tmp_path / "out", 50, SMALL
+        LGG, weights, folder, names[4:], names[:4], pieces, ["cube"], people, tmp_path / "out", 50, SMALL
     )
     content = json.loads(path.read_text())
-    # T1 with contrast has one patient in the target: no sample
-    assert [(d["sequence"], d["target"], d["n"]) for d in content["distances"]] == [
-        ("t1", "cube", [3, 3]),
+    # the first is among the pieces too; T1 with contrast has one cube: no sample
+    assert [(d["sequence"], d["other"], d["n"]) for d in content["distances"]] == [
+        ("t1", "slices trained on", [2, 2]),
+        ("t1", "cube", [2, 3]),
+        ("flair", "slices trained on", [3, 2]),
         ("flair", "cube", [3, 3]),
+        ("t1ce", "slices trained on", [3, 2]),
     ]
     for d in content["distances"]:
-        # noise is not like heads: no other of the 20 divisions of 6 into 3 and 3 is as far, but for its mirror image
-        assert d["mmd2"] > 0.2
-        assert d["p"] < 0.3
-    assert "1 persons of the source who are in the target too" in content["note"]
+        same = [other["bandwidth"] for other in content["distances"] if other["sequence"] == d["sequence"]]
+        assert set(same) == {d["bandwidth"]}
+        # noise is not like heads, and heads are like heads
+        assert (d["mmd2"] > 0.2) == (d["other"] == "cube")
+    # no other of the 20 divisions of 6 into 3 and 3 is as far, but for its mirror image
+    (flair,) = [d for d in content["distances"] if (d["sequence"], d["other"]) == ("flair", "cube")]
+    assert flair["p"] < 0.3
+    assert "1 LGG patients who are among the pieces too are left out" in content["note"]
     assert (tmp_path / "out" / content["picture"]).is_file()

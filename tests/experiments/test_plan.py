@@ -38,6 +38,13 @@ def test_shipped_list(plan: Plan) -> None:
     assert plan.describe_budget().startswith("6,000 training samples a run: 6 epochs of 1,000, 372 steps of 16")
 
 
+def test_seeds_of_a_row_or_of_all(tmp_path: Path) -> None:
+    rows = [{**GOOD["experiments"][0], "seeds": [0, 3, 4]}, LOSS]
+    plan = read_plan(write(tmp_path, experiments=rows, seeds=[3]))
+    assert [row.seeds for row in plan.experiments] == [(0, 3, 4), (3,)]
+    assert plan.describe_budget().endswith(" 4 runs.")
+
+
 def test_a_row_wins_over_what_all_have(plan: Plan) -> None:
     rows = {row.name: row for row in plan.experiments}
     assert rows["shipped"].values["ema_momentum"] == 0.01
@@ -112,7 +119,7 @@ def test_overlay_beside_the_list_or_in_the_bundle(tmp_path: Path) -> None:
     plan = read_plan(write(tmp_path, experiments=[*GOOD["experiments"], LOSS, mine]))
     assert plan.experiments[1].overlays == (SWEEP.parent / "loss_dice.yaml",)
     assert plan.experiments[2].overlays == (tmp_path / "mine.yaml",)
-    assert (plan.seeds, plan.split, plan.weights) == ((0,), "val", "model_best.pt")
+    assert (plan.experiments[0].seeds, plan.split, plan.weights) == ((0,), "val", "model_best.pt")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from medseg_ext.errors import InputError
 from medseg_ext.experiments.process import claim, fingerprint, last_error, run_verb
+from medseg_ext.training.state import STATE_FILE
 
 CONFIG = {
     "imports": ["$from pathlib import Path"],
@@ -31,7 +32,9 @@ def test_runs_once(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     values = {"word": "hello", "output_dir": str(folder)}
+    (folder / STATE_FILE).touch()
     assert run_verb("training", config.parent, [config], values, folder)
+    assert not (folder / STATE_FILE).exists(), "nothing goes on with a run that has ended"
     assert not run_verb("training", config.parent, [config], values, folder)
     assert (folder / "said.txt").read_text() == "hello"
     with pytest.raises(InputError, match=r"training\.yaml: found a run of other configs or values"):

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from medseg_ext.errors import InputError
-from medseg_ext.experiments.study import People, Study, read_people, read_study
-from medseg_ext.experiments.study_report import make_cells, paired_runs, patient_scores, write_report
+from medseg_ext.experiments.study import People, Study, part_of, read_people, read_study
+from medseg_ext.experiments.study_report import make_cells, paired_runs, patient_scores, single_gains, write_report
 from medseg_ext.experiments.study_run import TransferStudy
 from medseg_ext.layouts import patient_group
 from medseg_ext.training import make_piece, write_piece
@@ -28,7 +28,7 @@ def test_shipped_studies(name: str) -> None:
     study = read_study(FILES[name])
     assert [arm.name for arm in study.arms] == ["scratch", "transferred", "transferred_frozen", "pretrained"]
     assert list(study.shares) == [0.05, 0.1, 0.25, 0.5, 1.0]
-    assert all(len(seeds) >= 3 for share, seeds in study.shares.items() if share < 0.5)
+    assert all(len(seeds) >= 3 for share, seeds in study.shares.items() if share < 0.25)
     assert study.arms[1].source is study.arms[2].source
     assert study.arms[1].source is not None and study.arms[1].source.bundle != study.bundle
     assert study.arms[3].source is not None and study.arms[3].source.bundle == study.bundle
@@ -97,10 +97,9 @@ def start(study: Study, tmp_path: Path, pieces: Path) -> TransferStudy:
 
 def test_nobody_on_both_sides(tmp_path: Path, pieces: Path) -> None:
     study = start(read_study(changed(tmp_path, folds=[0, 1])), tmp_path, pieces)
-    # the person behind B1 is held out in fold 0, the one behind B3 in fold 1
-    assert study.lgg_split(0) == {"train": ["TCGA_CS_0002_19990101"], "val": ["TCGA_CS_0003_19990101"]}
-    assert study.lgg_split(1) == {"train": ["TCGA_CS_0001_19990101", "TCGA_CS_0002_19990101"], "val": []}
-    assert study.excluded_pieces(0) == []
+    # the person behind B1 is held out in fold 0, the one behind B3 in fold 1: neither is in the source of either
+    for fold in (0, 1):
+        assert study.lgg_split(fold) == {"train": ["TCGA_CS_0002_19990101"], "val": []}
 
 
 def test_nobody_on_both_sides_of_slices(tmp_path: Path, pieces: Path) -> None:
@@ -111,10 +110,35 @@ def test_nobody_on_both_sides_of_slices(tmp_path: Path, pieces: Path) -> None:
         split = study.lgg_split(fold)
         assert not {*map(patient_group, split["val"])} & {*map(patient_group, split["train"])}
         assert "t" not in (*split["train"], *split["val"])
-        expected = {"TCGA_CS_0001_19990101": ["B1"], "TCGA_CS_0003_19990101": ["B3"]}
-        assert study.excluded_pieces(fold) == expected.get(split["val"][0], [])
         held_out += split["val"]
     assert sorted(held_out) == sorted([*LGG["train"], *LGG["val"]])
+    assert study.excluded_pieces() == ["B1", "B3"]
+
+
+def test_first_seeds_of_all_shares_come_first(tmp_path: Path, pieces: Path) -> None:
+    shares = [{"share": 0.5, "seeds": [4, 5]}, {"share": 1.0, "seeds": [4]}]
+    study = read_study(changed(tmp_path, folds=[0, 1], shares=shares, arms=[{"name": "scratch"}]))
+    runs = list(start(study, tmp_path, pieces).runs())
+    assert [(r.share, r.fold, r.seed) for r in runs] == [
+        (0.5, 0, 4), (0.5, 1, 4), (1.0, 0, 4), (1.0, 1, 4), (0.5, 0, 5), (0.5, 1, 5)
+    ]  # fmt: skip
+    assert len({r.drawn_by for r in runs}) == 4, "another draw for each fold and seed, the same for each share"
+
+
+def test_part_of_a_study() -> None:
+    study = read_study(FILES["brats_3d_segmentation"])
+    part = part_of(study, ["scratch", "transferred"], [0.1, 1.0], 40)
+    assert [arm.name for arm in part.arms] == ["scratch", "transferred"]
+    assert part.shares == {0.1: (0, 1, 2), 1.0: (0,)}
+    assert part.budget == {**study.budget, "max_epochs": 40}
+    assert part_of(study) == study
+    for arms, shares, said in (
+        (["gone"], None, "no arm gone"),
+        (["transferred"], None, "arms transferred, allowed scratch among them"),
+        (None, [0.3], "no share 0.3, allowed 0.05, 0.1, "),
+    ):
+        with pytest.raises(InputError, match=said):
+            part_of(study, arms, shares)
 
 
 def test_folds_that_there_are(tmp_path: Path, pieces: Path) -> None:
@@ -144,6 +168,24 @@ def test_mean_over_pieces_then_seeds() -> None:
     assert patient_scores(results, "scratch", 0.1, "et") == {}
 
 
+def test_scores_of_a_kind() -> None:
+    rows = [{"patient": "a", "kind": "cube", "dice_wt": 0.2}, {"patient": "a", "kind": "head", "dice_wt": 0.4}]
+    assert patient_scores([result("scratch", 0.1, rows)], "scratch", 0.1, "wt", "head") == {"a": 0.4}
+
+
+def test_pays_only_where_no_fold_and_seed_has_it_the_other_way_round() -> None:
+    def runs(shift: float, fold: int) -> list[dict[str, Any]]:
+        rows = [[{"patient": f"{fold}{i}", "dice_wt": 0.5 + s * (1 + i / 100)} for i in range(20)] for s in (0, shift)]
+        return [result("scratch", 0.1, rows[0], fold), result("x", 0.1, rows[1], fold)]
+
+    for shifts, verdict in (((0.3, 0.1), "better"), ((0.3, -0.01), "perhaps better"), ((-0.1, -0.3), "worse")):
+        results = [r for fold, shift in enumerate(shifts) for r in runs(shift, fold)]
+        assert single_gains(results, "x", 0.1, "wt") == pytest.approx([shift * 1.095 for shift in shifts])
+        (cell,) = [cell for cell in make_cells(results, ["scratch", "x"]) if cell.arm == "x"]
+        assert cell.gain is not None and cell.gain.p_corrected < 0.05
+        assert cell.verdict == verdict
+
+
 def test_only_complete_comparisons_count() -> None:
     results = [result("scratch", 0.1, []), result("x", 0.1, []), result("scratch", 0.1, [], seed=1)]
     assert [(r["arm"], r["seed"]) for r in paired_runs(results, ["scratch", "x"])] == [("scratch", 0), ("x", 0)]
@@ -158,6 +200,9 @@ def study_output(folder: Path, gain: float) -> Path:
         "arms": ["scratch", "x"],
     }
     (folder / "study.json").write_text(json.dumps(content))
+    source = folder / "sources" / "slices" / "all" / "source.json"
+    source.parent.mkdir(parents=True)
+    source.write_text(json.dumps({"source": "slices", "patients": 7, "steps": 1000, "seconds": 321.4}))
     for arm, shift in (("scratch", 0.0), ("x", gain)):
         rows = [{"patient": f"p{i}", "kind": "cube", "dice_wt": 0.5 + i / 100 + shift} for i in range(10)]
         path = folder / "runs" / arm / "share_0.05" / "fold_0" / "seed_0" / "result.json"
@@ -176,6 +221,7 @@ def test_report(tmp_path: Path, gain: float, answer: str) -> None:
     # .4 is reached at epoch 4, .6 never: 4 x 10 s and 4 x 8 s
     assert "| 5% | scratch | 10.0 | 40 (1 of 1) | never (0 of 1) |" in text
     assert "| 5% | x | 8.0 | 32 (1 of 1) | 32 (1 of 1) |" in text
+    assert "| slices | 7 | 1,000 | 321 |" in text
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert len(rows) == 20
     assert rows[0] == {

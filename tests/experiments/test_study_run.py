@@ -123,8 +123,12 @@ def test_pieces(data: Path, tmp_path: Path) -> None:
         (arm, patient) for arm in ("frozen", "pretrained", "scratch") for patient in ("B0", "B2", "B4")
     ]
     assert {row["train_patients"] for row in rows} == {2}
-    split = json.loads((output / "splits" / "fold_0.json").read_text())
-    assert split == {"train": NAMES[1:3], "val": NAMES[3:]}, "the person behind B0 is held out"
+    split = json.loads((output / "splits" / "all.json").read_text())
+    assert split == {"train": NAMES[2:3], "val": NAMES[3:]}, "those behind B0 and B1 are in both sets"
+    sources = {path.parent.parent.name: json.loads(path.read_text()) for path in output.rglob("source.json")}
+    assert {name: (s["patients"], s["steps"]) for name, s in sources.items()} == {
+        "slices": (1, 2), "restoration": (3, 2)
+    }  # fmt: skip
     assert (output / "runs" / "frozen" / "share_0.5" / "fold_0" / "seed_0" / "training" / "transfer.csv").is_file()
     assert "it " in (output / "report.md").read_text()
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.log")}
@@ -140,8 +144,8 @@ def test_slices(data: Path, tmp_path: Path) -> None:
     split = json.loads((output / "splits" / "fold_1.json").read_text())
     assert {row["patient"] for row in rows} == set(split["val"])
     assert {row["train_patients"] for row in rows} == {2}
-    excluded = yaml.safe_load((output / "sources" / "pieces" / "fold_1" / "training.yaml").read_text())
-    assert excluded["excluded_patients"] == [f"B{i}" for i, name in enumerate(NAMES[:2]) if name in split["val"]]
+    excluded = yaml.safe_load((output / "sources" / "pieces" / "all" / "training.yaml").read_text())
+    assert excluded["excluded_patients"] == ["B0", "B1"]
 
 
 def test_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_from_list_to_report(data: Path, tmp_path: Path, capfd: pytest.CaptureFi
     assert experiments.main(arguments(data, output)) == 1
     said = capfd.readouterr()
     assert len(re.findall(r"^error: .*failing/seed_0/training\.log: found status 1", said.err, re.MULTILINE)) == 1
-    assert "Budget: 16 training samples a run: 2 epochs of 8, 4 steps of 4; seed 0." in said.out
+    assert "Budget: 16 training samples a run: 2 epochs of 8, 4 steps of 4; 3 runs." in said.out
     results = {path.parent.parent.name: json.loads(path.read_text()) for path in output.rglob("result.json")}
     assert set(results) == {"shipped", "single_slice"}
     for result in results.values():

@@ -10,7 +10,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from medseg_ext.training import FixNormalization
+from medseg_ext.training import FixNormalization, set_batch_norm_momentum
 
 
 def network() -> nn.Sequential:
@@ -102,3 +102,14 @@ def test_in_a_trainer(fixed: bool) -> None:
     assert statistics(net)[2] == (0 if fixed else 6)
     assert (statistics(net)[0] == [3.0, 3.0]) == fixed
     assert all(not torch.equal(parameter, weights[name]) for name, parameter in net[1].named_parameters("1"))
+
+
+def test_momentum_of_every_batch_normalisation() -> None:
+    net = nn.Sequential(
+        nn.BatchNorm2d(1, momentum=0.01), nn.Sequential(nn.InstanceNorm2d(1, momentum=0.01)), nn.BatchNorm3d(1)
+    )
+    set_batch_norm_momentum(net, 0.5)
+    # half of the 3 that the batch holds, half of the 0 from before
+    net[0](torch.full((2, 1, 4, 4), 3.0))
+    assert net[0].running_mean.tolist() == [1.5]
+    assert (net[1][0].momentum, net[2].momentum) == (0.01, 0.5)
