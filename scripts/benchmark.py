@@ -108,7 +108,8 @@ def scaling(options: argparse.Namespace) -> None:
 
 def run_sections(sections: Sequence[Callable[[], Section]], options: argparse.Namespace) -> None:
     """Build, measure and show one section after the other, then write the report."""
-    console = Console()
+    # a file has room for every heading
+    console = Console(width=None if sys.stdout.isatty() else 160)
     machine = describe_machine(options.threads)
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()))
     load = load_average()
