@@ -234,15 +234,17 @@ def _ours(subject: Subject, **options: Any) -> tuple[Window, str]:
     return BoxWindowInferer(**{"divisor": subject.setting.divisor, "progress": False} | options), ""
 
 
-def _shipped(subject: Subject, openvino: bool = False, int8: bool = False) -> tuple[Window, str]:
+def _shipped(
+    subject: Subject, openvino: bool = False, int8: bool = False, amp: bool | None = None
+) -> tuple[Window, str]:
     """All of a bundle: normalising the four arrays as they are read, its window and network, dropping what is small."""
     assert subject.setting.bundle is not None
-    parser = _bundle_parser(Path(subject.setting.bundle))
+    parser = _bundle_parser(Path(subject.setting.bundle), amp)
     inferer: Any = parser.get_parsed_content("inferer")
     normalize = ZScoreHead()
     if openvino:
         settled = replace(subject, image=normalize(subject.image[0])[None])
-        inferer, _ = _openvino(settled, int8, inferer.divisor)
+        inferer, _ = _openvino(settled, int8, inferer.divisor, "auto" if inferer.amp else "f32")
     drop = DropSmallLesions(parser["thresholds"], parser["smallest_lesion"], parser["smallest_enhancing"])
     least = torch.tensor(parser["thresholds"]).view(-1, 1, 1, 1)
 
@@ -270,10 +272,12 @@ def _naive(subject: Subject) -> tuple[Window, str]:
     return window, ""
 
 
-def _openvino(subject: Subject, int8: bool = False, divisor: int | None = None) -> tuple[Window, str]:
+def _openvino(
+    subject: Subject, int8: bool = False, divisor: int | None = None, precision: str = "auto"
+) -> tuple[Window, str]:
     """The naive pass with OpenVINO in the place of torch."""
     divisor = divisor or subject.setting.divisor
-    converted = OpenVINONetwork(subject.network, "auto", (2 * divisor,) * 3)
+    converted = OpenVINONetwork(subject.network, precision, (2 * divisor,) * 3)
     if int8:
         converted.quantize(_middle_pieces(_cropped(subject.image, divisor)[0], divisor))
     converted(subject.image.new_zeros((1, subject.image.shape[1], *[2 * divisor] * 3)))
@@ -369,13 +373,15 @@ def _middle_pieces(image: torch.Tensor, divisor: int, count: int = 4) -> Iterato
 
 
 @functools.cache
-def _bundle_parser(bundle: Path) -> ConfigParser:
+def _bundle_parser(bundle: Path, amp: bool | None = None) -> ConfigParser:
     file = bundle / "configs" / "inference.json"
     if not file.is_file():
         raise InputError(file, "no file", "a config of the bundle")
     parser = ConfigParser()
     parser.read_config(str(file))
     parser["bundle_root"] = str(bundle)
+    if amp is not None:
+        parser["amp"] = amp
     parser.parse(True)
     return parser
 
@@ -542,6 +548,8 @@ def case_section(setting: Setting, contenders: Sequence[str] | None = None) -> S
             "image": str(raw_of(setting.image)),
         }
         tasks["bundle"] = setting.task("shipped", **shipped)
+        for precision, amp in (("float32", False), ("bfloat16", True)):
+            tasks[f"bundle in {precision}"] = setting.task("shipped", {"amp": amp}, **shipped)
         if with_openvino:
             tasks["bundle by OpenVINO"] = setting.task("shipped", {"openvino": True}, **shipped)
         if with_int8:

@@ -34,6 +34,23 @@ def has_bf16_instructions() -> bool:
         return False
 
 
+def bfloat16_pays_in_3d(device: torch.device | str) -> bool:
+    """Whether 3-D convolutions are faster in mixed precision than in float32.
+
+    They are on GPUs and on processors with AMX. AVX-512's bfloat16 instructions alone make 2-D convolutions faster and
+    3-D ones slower (torch 2.13: 1.4 times as slow, at half the memory).
+
+    Args:
+        device: which computes.
+    """
+    if torch.device(device).type != "cpu":
+        return True
+    try:
+        return bool(torch.cpu._is_amx_tile_supported())
+    except AttributeError:  # a private name of torch
+        return False
+
+
 class AutocastInferer(Inferer):
     """Call the network once in mixed precision and channels-last memory, and return float32.
 

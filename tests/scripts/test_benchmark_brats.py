@@ -149,7 +149,8 @@ def test_a_bundle_as_it_is_shipped(setting: brats.Setting, tmp_path: Path, capsy
         "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 3, "kernel_size": 1},
         "network": "@network_def",
         "weights": "$workflow.load_weights(@network_def, @bundle_root + '/models/model.pt')",
-        "inferer": {"_target_": "medseg_ext.inferers.BoxWindowInferer", "divisor": 8, "amp": False},
+        "inferer": {"_target_": "medseg_ext.inferers.BoxWindowInferer", "divisor": 8, "amp": "@amp"},
+        "amp": False,
         "thresholds": [0.5, 0.5, 0.5],
         "smallest_lesion": 0.0,
         "smallest_enhancing": 0.0,
@@ -161,6 +162,8 @@ def test_a_bundle_as_it_is_shipped(setting: brats.Setting, tmp_path: Path, capsy
         shipped.build()
     assert "model.pt: found no file" in capsys.readouterr().err
     brats._bundle_parser.cache_clear()
+    for amp, expected in ((None, False), (True, True)):
+        assert brats._bundle_parser(tmp_path, amp).get_parsed_content("inferer").amp is expected
     weights = {"weight": torch.full((3, 4, 1, 1, 1), 1.0), "bias": torch.tensor([-1e9, 0.0, 1e9])}
     (tmp_path / "models").mkdir()
     torch.save(weights, tmp_path / "models" / "model.pt")
