@@ -211,6 +211,8 @@ def what_next(data: Path | None, bundle: str = DEFAULT) -> str:
         "Training": ["training", "--config_file", "configs/train.json", *own, "--split_file", ""],
     }
     lines = [f"  {name:9} {quoted([*run, *command])}" for name, command in commands.items()]
+    script = str(ROOT / "scripts" / "quickstart.sh")
+    lines += [f"  {'Also':9} {quoted([script, '--bundle', name])}" for name in TASKS if name != bundle]
     head = "What to try next, with DIR and OUT as you like (the README says more):"
     return "\n".join([head, f"  First     {quoted(['cd', str(bundle_folder(bundle))])}", *lines])
 

@@ -36,6 +36,17 @@ def as_items(studies: Sequence[Study], labels: bool) -> list[Item]:
     return [{"image": study, "patient": study.patient} | ({"label": study} if labels else {}) for study in studies]
 
 
+#: What holds sequences without their names, in a named order, by layout; RGB slices have theirs by definition.
+_UNNAMED = {"nifti-stack": "channels of 4-D NIfTI files", "nnunet": "channels _0000, _0001, ... of nnU-Net's files"}
+
+
+def print_assumed_order(studies: Sequence[Study], order: Sequence[str]) -> None:
+    """Say what channels are taken for where neither their files nor a ``dataset.json`` names them."""
+    for layout, what in _UNNAMED.items():
+        if any(study.layout == layout and not study.sequences for study in studies):
+            print(f"{what}: {', '.join(order)}", flush=True)
+
+
 def patient_of(item: Mapping[str, Any]) -> str:
     """The name of an item's patient: ``patient``, or without it the file name of ``image``."""
     return str(item["patient"]) if "patient" in item else split_suffix(Path(item["image"]).name)[0]
@@ -67,7 +78,7 @@ class TrainingPatients:
         split_file: JSON with ``train`` and ``val``; empty for one's own data without a split.
         folds: number of folds, 0 for none. fold: which one validates, from 0.
         seed: of the split or the folds.
-        channel_order: sequences wanted.
+        channel_order: sequences wanted. nifti_channel_order: what channels without names hold; it is printed.
         output_dir: where a drawn split is written; must not be the input folder or lie in it.
         rules: what makes files a study.
         labels: masks are needed; without, patients need none and those there are stay unread.
@@ -93,10 +104,12 @@ class TrainingPatients:
         rules: StudyRules = LGG_RULES,
         labels: bool = True,
         patients_share: float = 1.0,
+        nifti_channel_order: Sequence[str] | None = None,
     ) -> None:
         self.dataset_dir, self.split_file, self.output_dir = dataset_dir, split_file, output_dir
         self.folds, self.fold, self.seed, self.patients_share = folds, fold, seed, patients_share
-        self.channel_order, self.rules, self.labels = channel_order, rules, labels
+        self.channel_order, self.nifti_channel_order = channel_order, nifti_channel_order
+        self.rules, self.labels = rules, labels
 
     @property
     def train(self) -> list[Item]:
@@ -160,6 +173,8 @@ class TrainingPatients:
         if problems:
             Failures(problems)
             raise SystemExit(1)
+        if is_first_process():
+            print_assumed_order([*sides[0], *sides[1]], self.nifti_channel_order or self.channel_order)
         train, validation = (as_items(side, self.labels) for side in sides)
         return _Chosen(train, validation, names)
 
@@ -182,7 +197,7 @@ class BatchPatients:
         split_file: read unless ``split`` is ``all``.
         split: name of a split, or ``all`` for every patient found.
         labels: masks are needed (evaluation) or left alone (inference).
-        channel_order: sequences wanted. nifti_channel_order: what the channels of a 4-D NIfTI hold; it is printed.
+        channel_order: sequences wanted. nifti_channel_order: what channels without names hold; it is printed.
         rules: what makes files a study.
         records: what an earlier start of the same run has done, which is left out now; None does everything.
         rank: this process. world_size: processes, of which each takes its share.
@@ -244,10 +259,8 @@ class BatchPatients:
         )
         studies, wrong = select(found, self.split_file, self.split, errors=errors)
         failures = Failures(wrong, silent=self.rank > 0 and bool(studies))
-        if self.rank == 0 and any(study.layout == "nifti-stack" for study in studies):
-            print(
-                f"channels of 4-D NIfTI files: {', '.join(self.nifti_channel_order or self.channel_order)}", flush=True
-            )
+        if self.rank == 0:
+            print_assumed_order(studies, self.nifti_channel_order or self.channel_order)
         if not studies:
             raise SystemExit(1)
         check_writable(self.output_dir)

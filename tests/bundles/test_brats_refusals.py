@@ -13,6 +13,7 @@ import monai.bundle
 import nibabel
 import numpy as np
 import pytest
+from dicom_files import write_series
 from random_weights import write_random_weights
 
 from medseg_ext.layouts import BRATS_CHANNELS
@@ -54,11 +55,42 @@ def file(folder: Path, part: str) -> Path:
     return folder / f"{folder.name}_{part}.nii.gz"
 
 
+def move_away(path: Path) -> None:
+    image = nibabel.load(path)
+    affine = image.affine.copy()
+    affine[0, 3] += 500
+    nibabel.save(nibabel.Nifti1Image(np.array(image.dataobj), affine), path)
+
+
+def stack_of_three(folder: Path) -> None:
+    images = [nibabel.load(file(folder, name)) for name in BRATS_CHANNELS[:3]]
+    stack = np.stack([np.array(image.dataobj) for image in images], -1)
+    for path in folder.iterdir():
+        path.unlink()
+    nibabel.save(nibabel.Nifti1Image(stack, images[0].affine), folder / f"{folder.name}.nii.gz")
+
+
+def series_with_a_gap(folder: Path) -> None:
+    image = nibabel.load(file(folder, "flair"))
+    voxels = np.array(image.dataobj).astype(np.uint16)
+    for path in folder.iterdir():
+        path.unlink()
+    write_series(folder, voxels, image.affine, description="FLAIR", series="1.2.3.4")[7].unlink()
+
+
 #: How a patient is spoilt, by name: what is done to its folder, the file at fault, what is said of it.
 IMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "cut": (lambda p: os.truncate(file(p, "t1ce"), 900), "t1ce", "truncated or damaged"),
     "text": (lambda p: file(p, "flair").write_text("hello"), "flair", "not a NIfTI file"),
     "nan": (lambda p: change_voxels(file(p, "t2"), with_nan), "t2", "NaN or infinite values in 1 voxels"),
+    "doubled": (
+        lambda p: nibabel.save(nibabel.load(file(p, "flair")), p / f"{p.name}_flair.nii"),
+        "flair",
+        "a second",
+    ),
+    "away": (lambda p: move_away(file(p, "t2")), "t2", "a volume elsewhere in space"),
+    "three": (stack_of_three, "", "3 channels"),
+    "gap": (series_with_a_gap, "", "a gap of 2 mm"),
     "flat": (
         lambda p: [change_voxels(file(p, name), np.zeros_like) for name in BRATS_CHANNELS],
         "",
@@ -93,7 +125,9 @@ def check(stderr: str, root: Path, cases: dict[str, tuple[Callable[[Path], objec
 
 @pytest.mark.parametrize("job", ["inferring", "evaluating"])
 def test_bad_patients_cost_only_themselves(job: str, weights: Path, tmp_path: Path, run_in: Runner) -> None:
-    cases = IMAGES if job == "inferring" else IMAGES | MASKS
+    # a stack and a series have no label map to go with, which an evaluation would name first
+    seen = {name: case for name, case in IMAGES.items() if name not in {"three", "gap"}}
+    cases = IMAGES if job == "inferring" else seen | MASKS
     write_patients(tmp_path / "data", cases, good=2)
     options = {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "out", "ckpt_path": weights}
     command = ["monai.bundle", "run", job, "--config_file", CONFIGS[job]]
@@ -105,6 +139,18 @@ def test_bad_patients_cost_only_themselves(job: str, weights: Path, tmp_path: Pa
     if job == "evaluating":
         with (tmp_path / "out" / "metrics.csv").open() as table:
             assert [row["patient"] for row in csv.DictReader(table)] == ["good0", "good1"]
+
+
+def test_an_output_that_cannot_be_written(weights: Path, tmp_path: Path, run_in: Runner) -> None:
+    write_patients(tmp_path / "data", {}, good=1)
+    (tmp_path / "taken").touch()
+    options = {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "taken" / "out", "ckpt_path": weights}
+    command = ["monai.bundle", "run", "inferring", "--config_file", CONFIGS["inferring"]]
+    done = run_in(BUNDLE, *command, *as_options(options | {"features": FEATURES}))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {tmp_path / 'taken'}") and ", allowed " in line
 
 
 def test_a_bad_patient_ends_a_training(tmp_path: Path, run_in: Runner) -> None:

@@ -314,11 +314,12 @@ def test_constant_weights_equal_monai_where_steps_coincide(overlap: float) -> No
     torch.testing.assert_close(ours(volume, network), expected, atol=1e-5, rtol=0)
 
 
-def test_from_a_config_in_place_of_monais() -> None:
+@pytest.mark.parametrize("dims", [2, 3])
+def test_from_a_config_in_place_of_monais(dims: int) -> None:
     config = {"inferer": {"_target_": "medseg_ext.inferers.BoxWindowInferer", "divisor": 8, "memory_budget": 0.5}}
     inferer = ConfigParser(config).get_parsed_content("inferer")
-    volume = random_volumes(1, 1, 12, 12, 12)
-    assert inferer(inputs=volume, network=convolution(1, 3, 3)).shape == (1, 3, 12, 12, 12)
+    volume = random_volumes(1, 1, *[12] * dims)
+    assert inferer(inputs=volume, network=convolution(1, 3, dims)).shape == (1, 3, *[12] * dims)
 
 
 def test_a_meta_tensor_stays_one() -> None:

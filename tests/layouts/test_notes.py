@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from medseg_ext.layouts import BRATS_CHANNELS
 from medseg_ext.layouts.channels import collected_notes, print_note, print_note_once
 from medseg_ext.phantoms import WRITERS, make_phantom
 from medseg_ext.transforms import LoadSequencesd, LoadStudyd
@@ -29,3 +30,13 @@ def test_an_image_carries_the_notes_of_its_study(tmp_path: Path) -> None:
     (folder / f"{folder.name}_t1.nii.gz").unlink()
     notes = LoadStudyd()({"image": folder})["image"].meta["notes"]
     assert "no t1; a copy of flair takes the place" in notes
+
+
+def test_a_head_with_its_skull_is_noted(tmp_path: Path) -> None:
+    for stripped in (True, False):
+        phantom = make_phantom(0, (80, 80, 52), (3.0, 3.0, 3.0), BRATS_CHANNELS, skull_stripped=stripped)
+        folder = WRITERS["brats2020"](phantom, tmp_path, f"p{stripped:d}")
+        image = LoadSequencesd()({"image": folder})["image"]
+        note = f"{folder}: not skull-stripped, as the brains of the BraTS sets are"
+        assert (note in image.meta["notes"]) is not stripped
+        assert image.meta["skull_stripped"] is stripped

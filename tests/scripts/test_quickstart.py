@@ -43,6 +43,7 @@ def test_phantoms_are_scored(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[-1] == str(output / "summary.html")
     assert "Research use only" in ran.stdout and "What to try next" in ran.stdout
+    assert "quickstart.sh --bundle brats_3d_segmentation" in ran.stdout
     assert "monai.bundle run evaluating" in ran.stdout
     images = [path for path in (output / "phantoms").rglob("*.tif") if "_mask" not in path.name]
     assert len(list((output / "masks").rglob("*_mask.tif"))) == len(images) > 0
