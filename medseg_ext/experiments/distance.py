@@ -17,7 +17,7 @@ from medseg_ext.experiments.document import save_figure
 from medseg_ext.experiments.study import People
 from medseg_ext.experiments.study_report import DISTANCES
 from medseg_ext.inferers.window.tiling import round_up
-from medseg_ext.layouts import BRATS_CHANNELS, find_studies, patient_group
+from medseg_ext.layouts import BRATS_CHANNELS, find_studies
 from medseg_ext.metrics.discrepancy import (
     Array,
     maximum_mean_discrepancy,
@@ -188,11 +188,8 @@ def measure_distance(
     """
     encoder = SliceEncoder(bundle, weights, changes)
     packed = list(slices_of_pieces(pieces, kinds, encoder))
-    both = people.lgg_persons(sample.patient for sample in packed)
-    groups_of_slices = {
-        group: [name for name in names if patient_group(name) not in both]
-        for group, names in ((SLICES, unseen), (TRAINED, trained))
-    }
+    among = {sample.patient for sample in packed}
+    groups_of_slices = {SLICES: people.lgg_alone(unseen, among), TRAINED: people.lgg_alone(trained, among)}
     samples = [*slices_of_studies(lgg, groups_of_slices, encoder), *packed]
     distances, clouds = [], {}
     for channel, sequence in enumerate(encoder.channels):

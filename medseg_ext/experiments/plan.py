@@ -73,7 +73,7 @@ class Experiment:
 
     name: str
     group: str
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...]
     overlays: tuple[Path, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     scoring: Mapping[str, Any] = field(default_factory=dict)

@@ -60,9 +60,9 @@ def run_verb(
     if tracking:
         command += ["--tracking", "mlflow", "--tracking_uri", tracking]
     run_logged(command, folder / f"{verb}.log", bundle)
-    # what an interrupted training goes on from takes four times the room of its weights
-    (Path(values["output_dir"]) / STATE_FILE).unlink(missing_ok=True)
     write_atomically(done, json.dumps({"stamp": stamp}))
+    # what an interrupted training goes on from takes four times the room of its weights; only now is it of no more use
+    (Path(values["output_dir"]) / STATE_FILE).unlink(missing_ok=True)
     return True
 
 

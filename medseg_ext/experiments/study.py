@@ -261,6 +261,11 @@ class People:
         """Persons of the LGG set behind patients of BraTS."""
         return {self.lgg_of[name] for name in brats if name in self.lgg_of}
 
+    def lgg_alone(self, lgg: Iterable[str], brats: Iterable[str]) -> list[str]:
+        """Those patients of the LGG set who are none of these of BraTS."""
+        both = self.lgg_persons(brats)
+        return [name for name in lgg if patient_group(name) not in both]
+
     def brats_names(self, lgg: Iterable[str]) -> list[str]:
         """Patients of BraTS behind patients of the LGG set."""
         persons = {patient_group(name) for name in lgg}

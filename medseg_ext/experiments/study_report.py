@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,10 +115,8 @@ def make_cells(results: Sequence[Result], arms: Sequence[str]) -> list[Cell]:
             e = bootstrap_mean(differences)
             low, high = e["ci95"]
             compared[key] = Comparison(e["mean"], low, high, p, corrected, e["n"])
-        cells += [
-            Cell(a, s, region, scores[a, s], compared.get((a, s)), single_gains(results, a, s, region))
-            for a, s in scores
-        ]
+        single = {key: single_gains(results, *key, region) for key in gains}
+        cells += [Cell(*key, region, scores[key], compared.get(key), single.get(key, ())) for key in scores]
     return cells
 
 
@@ -129,7 +128,7 @@ def single_gains(results: Sequence[Result], arm: str, share: float, region: str)
         new, old = (patient_scores(of_place, name, share, region) for name in (arm, SCRATCH))
         if both := new.keys() & old.keys():
             gains.append(float(np.mean([new[p] - old[p] for p in both])))
-    return tuple(gains) if arm != SCRATCH else ()
+    return tuple(gains)
 
 
 def write_report(output: Path) -> tuple[Path, Path]:
@@ -189,10 +188,9 @@ def _describe(study: Mapping[str, Any], results: Sequence[Result]) -> str:
     return (
         f"Budget of each run on the target, whatever it starts from: {samples:,} training samples, "
         f"{budget['max_epochs']} epochs of {budget['samples_per_epoch']:,} in batches of {budget['batch_size']}; "
-        f"weights: {study['weights']}. Sources are trained beside it, without anyone who is in both sets or "
-        f"held out. Shares of the training patients: {'; '.join(counts)}. Dice of held-out "
-        "patients, the mean over a patient's pieces "
-        "and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients, which covers "
+        f"weights: {study['weights']}. Sources are trained beside it, without anyone who is in both sets or held out. "
+        f"Shares of the training patients: {'; '.join(counts)}. Dice of held-out patients, the mean over a patient's "
+        "pieces and over seeds, patients of all folds together; intervals: 95 %, bootstrap over patients, which covers "
         "neither seeds nor who trained: each fold and seed draws other training patients, and its gain is given by "
         "itself. Gains are paired, patient by patient, against from scratch at the same share; p: Wilcoxon's "
         f"signed-rank test, corrected within a region by {CORRECTION}. It pays, or harms, where the interval leaves "
@@ -232,14 +230,11 @@ def _table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 def _kinds(results: Sequence[Result], arms: Sequence[str], kinds: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     lines = []
-    for region in REGIONS:
-        for share in sorted({r["share"] for r in results}):
-            for kind in kinds:
-                scores = {arm: patient_scores(results, arm, share, region, kind) for arm in arms}
-                if not scores[SCRATCH]:
-                    continue
-                means = [f"{np.mean(list(scores[arm].values())):.3f}" for arm in arms]
-                lines.append([region.upper(), f"{share:.0%}", kind, str(len(scores[SCRATCH])), *means])
+    for region, share, kind in product(REGIONS, sorted({r["share"] for r in results}), kinds):
+        scores = {arm: patient_scores(results, arm, share, region, kind) for arm in arms}
+        if scores[SCRATCH]:
+            means = [f"{np.mean(list(scores[arm].values())):.3f}" for arm in arms]
+            lines.append([region.upper(), f"{share:.0%}", kind, str(len(scores[SCRATCH])), *means])
     return ["region", "share", "kind", "patients scored", *arms], lines
 
 

@@ -16,6 +16,7 @@ from medseg_ext.errors import InputError, print_error
 from medseg_ext.experiments.curves import (
     DICE,
     LOSS,
+    Curve,
     log_to_run,
     seconds_an_epoch,
     store_of,
@@ -25,7 +26,7 @@ from medseg_ext.experiments.curves import (
 from medseg_ext.experiments.process import SCRIPTS, claim, run_logged, run_verb
 from medseg_ext.experiments.study import PIECES, Arm, People, Source, Study
 from medseg_ext.files import read_json, write_atomically
-from medseg_ext.layouts import kfold, patient_group, read_split, write_split
+from medseg_ext.layouts import kfold, read_split, write_split
 from medseg_ext.layouts.labels import REGIONS
 from medseg_ext.training import read_pieces
 
@@ -134,8 +135,8 @@ class TransferStudy:
         if self.study.target != PIECES:
             patients = [*self.split["train"], *self.split["val"]]
             return kfold(patients, self.study.fold_count, fold, _FOLD_SEED)
-        both = self.people.lgg_persons(name for names in self.folds_of_pieces.values() for name in names)
-        return {side: [name for name in names if patient_group(name) not in both] for side, names in self.split.items()}
+        among = set().union(*self.folds_of_pieces.values())
+        return {side: self.people.lgg_alone(names, among) for side, names in self.split.items()}
 
     def excluded_pieces(self) -> list[str]:
         """Patients of the pieces who are in the slices too, where pieces are a source: see :meth:`lgg_split`."""
@@ -153,12 +154,16 @@ class TransferStudy:
         values = {**data, **source.values, **place, **record}
         run_verb("training", source.bundle, source.configs, values, folder, self.store)
         if not (folder / SOURCE).exists():
-            loss = tracked_curve(self.store, name, LOSS)
-            patients = int(tracked_runs(self.store, name)[1][-1].data.params["train_patients"])
+            loss, patients = self._recorded(name)
             seconds = seconds_an_epoch(loss, len(loss))
             known = {"source": source.name, "patients": patients, "steps": len(loss), "seconds": seconds}
             write_atomically(folder / SOURCE, json.dumps(known) + "\n")
         return folder / "training" / source.weights
+
+    def _recorded(self, name: str) -> tuple[Curve, int]:
+        """Loss by step of a training, and how many patients it was given."""
+        _, runs = tracked_runs(self.store, name)
+        return tracked_curve(self.store, name, LOSS), int(runs[-1].data.params["train_patients"])
 
     def _data(self, fold: int) -> dict[str, Any]:
         """Named values that make a training one of a fold of the target."""
@@ -199,9 +204,8 @@ class TransferStudy:
             if study.target == PIECES
             else self._score_slices(run, folder, weights)
         )
-        loss = tracked_curve(self.store, run.name, LOSS)
+        loss, patients = self._recorded(run.name)
         seconds = seconds_an_epoch(loss, study.steps_an_epoch)
-        _, recorded = tracked_runs(self.store, run.name)
         means = {
             f"scored_{key}": sum(known) / len(known)
             for key in (f"dice_{region}" for region in REGIONS)
@@ -213,7 +217,7 @@ class TransferStudy:
             "share": run.share,
             "fold": run.fold,
             "seed": run.seed,
-            "train_patients": int(recorded[-1].data.params["train_patients"]),
+            "train_patients": patients,
             "seconds_an_epoch": None if math.isnan(seconds) else seconds,
             "val_mean_dice": {e: value for e, (value, _) in tracked_curve(self.store, run.name, DICE).items()},
             "rows": rows,

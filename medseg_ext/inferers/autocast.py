@@ -28,10 +28,7 @@ def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManag
 
 def has_bf16_instructions() -> bool:
     """Whether the processor computes in bfloat16 instead of emulating it."""
-    try:
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    except AttributeError:  # these are private names of torch: without them stay in float32
-        return False
+    return _has_instructions("avx512_bf16", "amx_tile")
 
 
 def bfloat16_pays_in_3d(device: torch.device | str) -> bool:
@@ -43,11 +40,14 @@ def bfloat16_pays_in_3d(device: torch.device | str) -> bool:
     Args:
         device: which computes.
     """
-    if torch.device(device).type != "cpu":
-        return True
+    return torch.device(device).type != "cpu" or _has_instructions("amx_tile")
+
+
+def _has_instructions(*names: str) -> bool:
+    """Whether the processor has any of these sets of instructions, by torch's names of them."""
     try:
-        return bool(torch.cpu._is_amx_tile_supported())
-    except AttributeError:  # a private name of torch
+        return any(getattr(torch.cpu, f"_is_{name}_supported")() for name in names)
+    except AttributeError:  # these are private names of torch: without them stay in float32
         return False
 
 

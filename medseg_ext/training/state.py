@@ -17,14 +17,13 @@ from medseg_ext.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
+#: What a training continues from.
+STATE_FILE = "training_state.pt"
+
 
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-#: What a training continues from.
-STATE_FILE = "training_state.pt"
 
 
 class TrainingState:

@@ -67,6 +67,8 @@ def test_people(tmp_path: Path) -> None:
     path.write_text("brats2020,site,lgg_folder\nB1,1,TCGA_CS_0001_19990101\nB2,1,\nB3,1,TCGA_CS_0003_20000202\n")
     people = read_people(path)
     assert people.lgg_persons(["B1", "B2", "unknown"]) == {"TCGA_CS_0001"}
+    lgg = ["TCGA_CS_0001_20000202", "TCGA_CS_0002_19990101", "TCGA_CS_0003_19990101"]
+    assert people.lgg_alone(lgg, ["B1", "B2"]) == lgg[1:]
     # the other date is of the same person
     assert people.brats_names(["TCGA_CS_0003_19990101"]) == ["B3"]
     path.write_text("a,b\n1,2\n")
